@@ -1,0 +1,3 @@
+//! Feature views: their definition, their values, and where the values live.
+
+pub mod value;

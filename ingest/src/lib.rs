@@ -1,0 +1,20 @@
+//! The front of Kairos: what a signal is, which types are declared, the one door through which every
+//! signal enters, and the log that carries everything afterwards.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`catalogue`] | declared signal types, read from protobuf files |
+//! | [`record`] | a signal once admitted, and how the log stores it |
+//! | [`admit`] | the one door |
+//! | [`log`] | the log: trait, `embedded` backend |
+//! | [`http`] | `POST /v1/signals` |
+//! | [`auth`] | API keys, scopes, rate limits |
+
+pub mod log;
+pub mod record;
+
+/// Milliseconds since the Unix epoch; event times and arrival times alike.
+pub type Millis = i64;
+
+/// Where the time comes from. Only the binary reads the machine's clock; everything else is handed one.
+pub type Clock = std::sync::Arc<dyn Fn() -> Millis + Send + Sync>;
