@@ -9,9 +9,13 @@
 //! | [`log`] | the log: trait, `embedded` backend |
 //! | [`http`] | `POST /v1/signals` |
 //! | [`auth`] | API keys, scopes, rate limits |
+//! | [`telemetry`] | names of the metrics |
 
+pub mod auth;
+pub mod http;
 pub mod log;
 pub mod record;
+pub mod telemetry;
 
 /// Milliseconds since the Unix epoch; event times and arrival times alike.
 pub type Millis = i64;

@@ -165,7 +165,12 @@ pub trait Log: Send + Sync + 'static {
 
     /// A reader of these partitions from a position on. A position below what retention kept starts at
     /// the oldest record kept.
-    fn reader(&self, topic: Topic, partitions: &[Partition], from: &Position) -> Result<Box<dyn Reader>, LogError>;
+    fn reader(
+        &self,
+        topic: Topic,
+        partitions: &[Partition],
+        from: &Position,
+    ) -> Result<Box<dyn Reader>, LogError>;
 
     /// Durably stores how far a named consumer has come in a topic.
     async fn commit(&self, consumer: &str, topic: Topic, position: &Position) -> Result<(), LogError>;

@@ -1,0 +1,142 @@
+//! Rate limits: a token bucket for each key, and one for each address that comes without a key.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use governor::{
+    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+use serde::Deserialize;
+
+use super::keys::Keys;
+
+/// Between two sweeps at most so many new addresses are remembered.
+const SWEEP_EVERY: u32 = 4096;
+
+/// Requests allowed: `burst` at once, `per_second` in the long run (may be below one).
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Requests a second in the long run.
+    pub per_second: f64,
+    /// Requests at once after a rest.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// What is wrong with it, if something is.
+    pub fn problem(&self) -> Option<String> {
+        self.quota().is_none().then(|| {
+            "a rate needs `per_second` above 0 (0.001 to 1000000) and `burst` of at least 1".to_owned()
+        })
+    }
+
+    fn quota(&self) -> Option<Quota> {
+        if !(0.001..=1e6).contains(&self.per_second) {
+            return None;
+        }
+        let burst = NonZeroU32::new(self.burst)?;
+        Some(Quota::with_period(Duration::from_secs_f64(1.0 / self.per_second))?.allow_burst(burst))
+    }
+}
+
+/// All limiters of a server.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// In the order of the keys.
+    keys: Vec<Option<DefaultDirectRateLimiter>>,
+    addresses: Option<DefaultKeyedRateLimiter<Option<IpAddr>>>,
+    since_sweep: AtomicU32,
+    clock: DefaultClock,
+}
+
+impl Limits {
+    pub(super) fn new(keys: &Keys, key_rate: Option<Rate>, address_rate: Option<Rate>) -> Limits {
+        let quota = |rate: Option<Rate>| rate.and_then(|rate| rate.quota());
+        Limits {
+            keys: keys.iter().map(|key| quota(key.rate.or(key_rate)).map(RateLimiter::direct)).collect(),
+            addresses: quota(address_rate).map(RateLimiter::keyed),
+            since_sweep: AtomicU32::new(0),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Counts a request of the key at `index`; an error is how long to wait.
+    pub(super) fn check_key(&self, index: usize) -> Result<(), Duration> {
+        match self.keys.get(index) {
+            Some(Some(limiter)) => limiter.check().map_err(|no| self.wait(&no)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a request of an address; an error is how long to wait. Requests whose address is not known
+    /// share one bucket.
+    pub(super) fn check_address(&self, address: Option<IpAddr>) -> Result<(), Duration> {
+        let Some(limiter) = &self.addresses else { return Ok(()) };
+        if self.since_sweep.fetch_add(1, Ordering::Relaxed) + 1 >= SWEEP_EVERY {
+            self.since_sweep.store(0, Ordering::Relaxed);
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+        limiter.check_key(&address.map(network)).map_err(|no| self.wait(&no))
+    }
+
+    fn wait(&self, no: &NotUntil<<DefaultClock as governor::clock::Clock>::Instant>) -> Duration {
+        Duration::from(no.earliest_possible().duration_since(self.clock.now()))
+    }
+}
+
+/// One home or one machine owns a whole IPv6 /64, so that is what counts as an address.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Rate = Rate { per_second: 0.001, burst: 2 };
+
+    #[test]
+    fn an_address_is_stopped_after_its_burst_and_others_are_not() {
+        let limits = Limits::new(&Keys::open(), None, Some(SLOW));
+        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        assert!(limits.check_address(Some(one)).is_ok());
+        assert!(limits.check_address(Some(one)).is_ok());
+        let wait = limits.check_address(Some(one)).unwrap_err();
+        assert!(wait > Duration::from_secs(900), "{wait:?}");
+        assert!(limits.check_address(Some("10.0.0.2".parse().unwrap())).is_ok());
+        assert!(
+            limits.check_address(Some("::ffff:10.0.0.1".parse().unwrap())).is_err(),
+            "the same address mapped"
+        );
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_share_a_bucket() {
+        let limits = Limits::new(&Keys::open(), None, Some(SLOW));
+        for last in 1..=2u16 {
+            assert!(limits.check_address(Some(format!("2001:db8::{last}").parse().unwrap())).is_ok());
+        }
+        assert!(limits.check_address(Some("2001:db8::3".parse().unwrap())).is_err());
+        assert!(limits.check_address(Some("2001:db8:0:1::1".parse().unwrap())).is_ok());
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let limits = Limits::new(&Keys::open(), None, Some(Rate { per_second: 1e6, burst: 1 }));
+        for n in 0..3 * SWEEP_EVERY {
+            let _ = limits.check_address(Some(IpAddr::V4((0x0a00_0000 + n).into())));
+        }
+        let kept = limits.addresses.as_ref().unwrap().len();
+        assert!(kept <= SWEEP_EVERY as usize + 1, "{kept} addresses kept");
+    }
+}
