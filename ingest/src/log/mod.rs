@@ -1,9 +1,14 @@
 //! The log: the only bus of the system. Topics of records, partitioned by subject.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+pub mod embedded;
+mod options;
+
+use std::{collections::BTreeMap, fmt, path::Path, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use options::LogOptions;
 
 /// Number of a partition within a topic.
 pub type Partition = u32;
@@ -127,7 +132,7 @@ pub fn partition_of(subject: &str, partitions: u32) -> Partition {
 }
 
 /// What can go wrong with a log, by what the caller can do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
     /// Nothing was written, or it is unknown whether it was; the caller may try again with the same keys.
     #[error("the log did not take the records: {0}")]
@@ -141,6 +146,21 @@ pub enum LogError {
     /// Another process holds the log.
     #[error("{0}")]
     Locked(String),
+}
+
+/// Opens the log a URL names. `embedded:` keeps it in `data_dir/log`; the directory is created if missing.
+///
+/// # Errors
+/// [`LogError::Refused`] for a URL no backend of this build serves, else what the backend says.
+pub fn open(url: &str, data_dir: &Path, options: LogOptions) -> Result<Arc<dyn Log>, LogError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("embedded") => Ok(Arc::new(embedded::EmbeddedLog::open(&data_dir.join("log"), options)?)),
+        Some("fluvio") => Err(LogError::Refused(format!(
+            "log.url = `{url}`: this build has no Fluvio backend (cargo feature `fluvio`, not available yet); \
+             use `embedded:`"
+        ))),
+        _ => Err(LogError::Refused(format!("log.url = `{url}` names no known kind of log; use `embedded:`"))),
+    }
 }
 
 /// A log. See `tests/log_conformance.rs` for the contract as a suite.
