@@ -12,6 +12,7 @@
 //! | [`telemetry`] | names of the metrics |
 
 pub mod auth;
+pub mod catalogue;
 pub mod http;
 pub mod log;
 pub mod record;
