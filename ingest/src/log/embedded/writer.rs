@@ -197,7 +197,10 @@ impl Writer {
             Ok(answers)
         });
         if outcome.is_err() {
+            // Before mending, which may close the set of keys together with its segment.
             self.taken.drain(..).for_each(|key| self.keys.give_back(key));
+            // Space is given back at once if possible; if not, the next append tries again.
+            let _ = self.mend();
         }
         outcome
     }
@@ -250,8 +253,6 @@ impl Writer {
         self.fault = Some(fault);
         let error = files::unavailable("cannot write", &self.segment.path, &error);
         tracing::error!(%error, "the log takes no records until this is mended");
-        // Space is given back at once if possible; the next append tries again.
-        let _ = self.mend();
         Err(error)
     }
 

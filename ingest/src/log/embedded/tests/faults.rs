@@ -19,7 +19,6 @@ pub fn sync(file: &File) -> io::Result<()> {
 }
 
 /// Makes the syncs of a file fail, or succeed again.
-#[allow(dead_code)]
 pub fn fail_syncs(path: &Path, fail: bool) {
     let id = id(&std::fs::metadata(path).unwrap());
     if fail {
