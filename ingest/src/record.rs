@@ -59,7 +59,8 @@ impl Record {
     /// The version, then type, id, source, data (each its length and bytes), event time and arrival time
     /// (zigzag), and the number of extensions with name and value of each. All numbers are varints.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(48 + self.kind.len() + self.id.len() + self.source.len() + self.data.len());
+        let mut out =
+            Vec::with_capacity(48 + self.kind.len() + self.id.len() + self.source.len() + self.data.len());
         out.push(VERSION);
         for span in [self.kind.as_bytes(), self.id.as_bytes(), self.source.as_bytes(), &self.data] {
             write_span(&mut out, span);

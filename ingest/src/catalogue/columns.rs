@@ -4,13 +4,14 @@ use std::{mem, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray, NullBufferBuilder,
-        PrimitiveArray, StringArray, StructArray,
+        Array, ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray,
+        NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
     },
     buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer},
     datatypes::{
-        ArrowPrimitiveType, DataType, Field as ArrowField, FieldRef, Fields as ArrowFields, Float32Type, Float64Type,
-        Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, UInt32Type, UInt64Type,
+        ArrowPrimitiveType, DataType, Field as ArrowField, FieldRef, Fields as ArrowFields, Float32Type,
+        Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, UInt32Type,
+        UInt64Type,
     },
 };
 
@@ -220,9 +221,18 @@ enum Values {
     Millis(Vec<i64>),
     Struct(Rows),
     /// `ends` has the end of each row's elements; begins with 0.
-    List { field: FieldRef, ends: Vec<i32>, items: Box<Column> },
+    List {
+        field: FieldRef,
+        ends: Vec<i32>,
+        items: Box<Column>,
+    },
     /// `ends` has the end of each row's entries; begins with 0.
-    Map { field: FieldRef, ends: Vec<i32>, keys: Box<Column>, values: Box<Column> },
+    Map {
+        field: FieldRef,
+        ends: Vec<i32>,
+        keys: Box<Column>,
+        values: Box<Column>,
+    },
 }
 
 impl Column {

@@ -59,11 +59,11 @@ fn signal_type(
             problems.push(Problem { place: place.clone(), what });
         }
     }
-    let table = table.unwrap_or_else(|| name.replace('.', "_"));
-    if !is_word(&table) {
+    if let Some(table) = table.as_ref().filter(|table| !is_word(table)) {
         let what = format!("`{table}` is no table name; it is a lower-case word (a-z, 0-9, _)");
         problems.push(Problem { place: place.clone(), what });
     }
+    let table = table.unwrap_or_else(|| name.replace('.', "_"));
     if RESERVED_TABLES.contains(&table.as_str()) || table.starts_with("features_") {
         let what = format!("the table `{table}` is the system's own; set another with `kairos.table`");
         problems.push(Problem { place: place.clone(), what });

@@ -9,7 +9,10 @@ use prost::{
     bytes::BufMut,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
 
 use super::{
     UnknownFields,
@@ -18,14 +21,35 @@ use super::{
     text,
 };
 
-/// Encodes `data` as a message of the type `kind`.
-pub(crate) fn encode<'de, D: Deserializer<'de>>(
+/// Encodes JSON text as a message of the type `kind`.
+pub(crate) fn encode_text(
+    kind: &str,
+    message: &Message,
+    data: &str,
+    unknown: UnknownFields,
+) -> Result<Vec<u8>, Invalid> {
+    encode(kind, message, &mut serde_json::Deserializer::from_str(data), true, unknown)
+}
+
+/// Encodes a JSON value as a message of the type `kind`.
+pub(crate) fn encode_value(
+    kind: &str,
+    message: &Message,
+    data: &serde_json::Value,
+    unknown: UnknownFields,
+) -> Result<Vec<u8>, Invalid> {
+    encode(kind, message, data, false, unknown)
+}
+
+fn encode<'de, D: Deserializer<'de>>(
     kind: &str,
     message: &Message,
     data: D,
+    text: bool,
     unknown: UnknownFields,
 ) -> Result<Vec<u8>, Invalid> {
-    let mut writer = Writer { kind, out: Vec::with_capacity(128), unknown, reason: None, inside: Vec::new() };
+    let out = Vec::with_capacity(128);
+    let mut writer = Writer { kind, out, text, unknown, reason: None, inside: Vec::new() };
     match data.deserialize_any(TopLevel { writer: &mut writer, message }) {
         Ok(()) => Ok(writer.out),
         Err(error) => Err(writer.invalid(&error.to_string())),
@@ -35,6 +59,8 @@ pub(crate) fn encode<'de, D: Deserializer<'de>>(
 struct Writer<'a> {
     kind: &'a str,
     out: Vec<u8>,
+    /// Whether the JSON is text.
+    text: bool,
     unknown: UnknownFields,
     /// What is wrong; nothing while the fault is in the JSON itself.
     reason: Option<String>,
@@ -281,7 +307,24 @@ impl<'de> DeserializeSeed<'de> for Slot<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        let float = matches!(
+            self.single(),
+            Some(
+                Kind::Scalar(Scalar::Float | Scalar::Double) | Kind::Wrapped(Scalar::Float | Scalar::Double)
+            )
+        );
+        if !float || !self.writer.text {
+            return deserializer.deserialize_any(self);
+        }
+        // serde_json may read a fraction one bit off; the standard library reads it exactly.
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(number) if f64::is_finite(number) => self.visit_f64(number),
+                _ => Err(self.writer.fault(format!("{} is out of the range of double", short(text)))),
+            };
+        }
+        serde_json::Deserializer::from_str(text).deserialize_any(self).map_err(D::Error::custom)
     }
 }
 

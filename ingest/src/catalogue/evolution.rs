@@ -136,8 +136,11 @@ mod tests {
         let broken: Vec<String> = check_evolution(&old, &new).iter().map(Breakage::to_string).collect();
         assert!(broken.is_empty(), "{}", broken.join("\n"));
         if std::env::var_os("KAIROS_ACCEPT").is_some() {
-            std::fs::write(BASELINE, format!("# What the built-in types promise. Lines are only added.\n{new}"))
-                .unwrap();
+            std::fs::write(
+                BASELINE,
+                format!("# What the built-in types promise. Lines are only added.\n{new}"),
+            )
+            .unwrap();
         } else {
             let added = check_evolution(&new, &old);
             let lines: Vec<&str> = added.iter().map(|b| b.subject.as_str()).collect();
@@ -154,7 +157,8 @@ mod tests {
         Catalogue::parse(&[("tea.proto", &file)]).unwrap().outline()
     }
 
-    const OPTIONS: &str = r#"option (kairos.signal_type) = "tea.made"; option (kairos.alias) = "tea.brewed";"#;
+    const OPTIONS: &str =
+        r#"option (kairos.signal_type) = "tea.made"; option (kairos.alias) = "tea.brewed";"#;
 
     #[test]
     fn an_outline_reads_back_as_written() {
@@ -171,13 +175,17 @@ mod tests {
     #[test]
     fn each_breaking_edit_is_named() {
         let nested = "message Cup { int64 size = 1; } enum Kind { GREEN = 0; BLACK = 1; }";
-        let old = outline(&format!("{nested} message Tea {{ {OPTIONS} Cup cup = 1; Kind kind = 2; int64 n = 3; }}"));
+        let old = outline(&format!(
+            "{nested} message Tea {{ {OPTIONS} Cup cup = 1; Kind kind = 2; int64 n = 3; }}"
+        ));
         let broken = |body: &str| {
             let found = check_evolution(&old, &outline(body));
             found.iter().map(|b| b.subject.trim_start_matches("tea.made").to_owned()).collect::<Vec<_>>()
         };
         let tea = |fields: &str| format!("{nested} message Tea {{ {OPTIONS} {fields} }}");
-        assert!(broken(&tea("Cup cup = 1; Kind kind = 2; optional int64 n = 3; string more = 4;")).is_empty());
+        assert!(
+            broken(&tea("Cup cup = 1; Kind kind = 2; optional int64 n = 3; string more = 4;")).is_empty()
+        );
         assert_eq!(broken(&tea("Cup cup = 1; Kind kind = 2;")), ["/n"], "removed");
         assert_eq!(broken(&tea("Cup cup = 1; Kind kind = 2; int64 m = 3;")), ["/n"], "renamed");
         assert_eq!(broken(&tea("Cup cup = 1; Kind kind = 2; int64 n = 4;")), ["/n"], "renumbered");
@@ -191,7 +199,10 @@ mod tests {
             ["/cup/size", "/kind:BLACK"]
         );
         let moved = r#"option (kairos.signal_type) = "tea.made"; option (kairos.table) = "teas";"#;
-        assert_eq!(broken(&format!("{nested} message Tea {{ {moved} {fields} }}")), ["", " alias tea.brewed"]);
+        assert_eq!(
+            broken(&format!("{nested} message Tea {{ {moved} {fields} }}")),
+            ["", " alias tea.brewed"]
+        );
         let renamed = r#"option (kairos.signal_type) = "tea.poured";"#;
         assert_eq!(broken(&format!("{nested} message Tea {{ {renamed} {fields} }}")).len(), 8);
     }

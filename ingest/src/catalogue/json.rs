@@ -55,9 +55,9 @@ fn json(kind: &Kind, value: Value<'_>) -> Result<Json, Damaged> {
         Value::Timestamp(seconds, nanos) => {
             text::format_timestamp(seconds, nanos).ok_or_else(|| Damaged::new("a time out of range"))?.into()
         }
-        Value::Duration(seconds, nanos) => {
-            text::format_duration(seconds, nanos).ok_or_else(|| Damaged::new("a duration out of range"))?.into()
-        }
+        Value::Duration(seconds, nanos) => text::format_duration(seconds, nanos)
+            .ok_or_else(|| Damaged::new("a duration out of range"))?
+            .into(),
         Value::Message(bytes) => match kind {
             Kind::Message(message) => decode(message, bytes)?,
             _ => return Err(Damaged::new("a message where none belongs")),

@@ -60,7 +60,9 @@ fn of_kind(kind: &Kind) -> Map<String, Value> {
             Scalar::Uint32 | Scalar::Fixed32 => {
                 json!({"type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX})
             }
-            Scalar::Int64 | Scalar::Sint64 | Scalar::Sfixed64 => json!({"type": "integer", "format": "int64"}),
+            Scalar::Int64 | Scalar::Sint64 | Scalar::Sfixed64 => {
+                json!({"type": "integer", "format": "int64"})
+            }
             Scalar::Uint64 | Scalar::Fixed64 => json!({"type": "integer", "format": "uint64", "minimum": 0}),
             Scalar::Float => json!({"type": "number", "format": "float"}),
             Scalar::Double => json!({"type": "number", "format": "double"}),

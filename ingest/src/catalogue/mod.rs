@@ -84,16 +84,12 @@ impl SignalType {
             let reason = format!("{bytes} bytes of JSON; at most {MAX_DATA_BYTES} are taken");
             return Err(Invalid { field: "data".to_owned(), reason });
         }
-        encode::encode(&self.name, &self.message, &mut serde_json::Deserializer::from_str(data.get()), unknown)
+        encode::encode_text(&self.name, &self.message, data.get(), unknown)
     }
 
     /// As [`encode_json`](Self::encode_json), from a value in memory, whatever its size.
-    pub fn encode_value(
-        &self,
-        data: &serde_json::Value,
-        unknown: UnknownFields,
-    ) -> Result<Vec<u8>, Invalid> {
-        encode::encode(&self.name, &self.message, data, unknown)
+    pub fn encode_value(&self, data: &serde_json::Value, unknown: UnknownFields) -> Result<Vec<u8>, Invalid> {
+        encode::encode_value(&self.name, &self.message, data, unknown)
     }
 
     /// The stored bytes as JSON: declared names, integers as numbers, times as RFC 3339, enumerations by name,
@@ -146,8 +142,7 @@ impl Catalogue {
 
     /// The built-in types and those declared by one set of files in memory (import name, text).
     pub fn parse(files: &[(&str, &str)]) -> Result<Catalogue, CatalogueError> {
-        let sources =
-            [Source::in_memory("built-in", builtin::FILES), Source::in_memory("", files)];
+        let sources = [Source::in_memory("built-in", builtin::FILES), Source::in_memory("", files)];
         Self::from_sources(&sources, Vec::new())
     }
 
@@ -161,8 +156,9 @@ impl Catalogue {
             if declared.is_empty() && !source.files.is_empty() && problems.len() == before {
                 problems.push(Problem {
                     place: source.root.display().to_string(),
-                    what: "no file here declares a type; give a message `option (kairos.signal_type) = \"…\";`"
-                        .to_owned(),
+                    what:
+                        "no file here declares a type; give a message `option (kairos.signal_type) = \"…\";`"
+                            .to_owned(),
                 });
             }
             types.extend(declared.into_iter().map(Arc::new));

@@ -65,7 +65,8 @@ impl TableBuilder {
         record: &RecordRef<'_>,
     ) -> Result<(), Damaged> {
         if record.kind != self.kind {
-            let what = format!("a record of `{}` does not belong in the table of `{}`", record.kind, self.kind);
+            let what =
+                format!("a record of `{}` does not belong in the table of `{}`", record.kind, self.kind);
             return Err(Damaged(what));
         }
         // An enumeration's name is longer than its number: columns may hold more than came in.

@@ -20,8 +20,11 @@ const LONGEST_DURATION: u64 = 315_576_000_000;
 pub(crate) fn parse_timestamp(text: &str) -> Option<(i64, i32)> {
     let instant: jiff::Timestamp = text.parse().ok()?;
     let nanos = instant.subsec_nanosecond();
-    let (seconds, nanos) =
-        if nanos < 0 { (instant.as_second() - 1, nanos + 1_000_000_000) } else { (instant.as_second(), nanos) };
+    let (seconds, nanos) = if nanos < 0 {
+        (instant.as_second() - 1, nanos + 1_000_000_000)
+    } else {
+        (instant.as_second(), nanos)
+    };
     TIMESTAMPS.contains(&seconds).then_some((seconds, nanos))
 }
 
@@ -92,7 +95,9 @@ mod tests {
         assert_eq!(millis(-1, 1_000_000), Some(-999));
         assert_eq!(millis(i64::MAX, 0), None);
         assert_eq!(parse_timestamp("2026-01-31T10:00:00+02:00"), Some((1_769_846_400, 0)));
-        for wrong in ["", "2026-01-31", "2026-02-30T00:00:00Z", "2026-01-31T10:00:00", "-000001-01-01T00:00:00Z"] {
+        for wrong in
+            ["", "2026-01-31", "2026-02-30T00:00:00Z", "2026-01-31T10:00:00", "-000001-01-01T00:00:00Z"]
+        {
             assert_eq!(parse_timestamp(wrong), None, "{wrong}");
         }
         assert_eq!(format_timestamp(i64::MAX, 0), None);

@@ -106,8 +106,7 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Damaged> {
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Damaged> {
-    let (bytes, after) =
-        rest.split_first_chunk().ok_or_else(|| Damaged::new("a number is cut off"))?;
+    let (bytes, after) = rest.split_first_chunk().ok_or_else(|| Damaged::new("a number is cut off"))?;
     *rest = after;
     Ok(*bytes)
 }

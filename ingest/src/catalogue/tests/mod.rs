@@ -2,6 +2,8 @@
 
 mod declarations;
 mod pmdata;
+mod properties;
+mod tables;
 mod values;
 
 use serde_json::{Value, value::RawValue};
