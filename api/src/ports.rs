@@ -1,0 +1,237 @@
+//! The traits behind the routes. Each says only what a route needs, so that a test can stand in for a part
+//! and the binary hands in the real one.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use features::value::{FeatureRow, Value, ValueType};
+use futures::stream::BoxStream;
+use ingest::{Millis, log::Position};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ApiError;
+
+/// Which features a read asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// These, named `view.feature_window`, in this order.
+    Features(Vec<String>),
+    /// All of these views.
+    Views(Vec<String>),
+}
+
+/// The instant a read is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instant {
+    /// Now, which is this; answered from the online store.
+    Now(Millis),
+    /// Any instant; answered from history.
+    AsOf(Millis),
+}
+
+/// Rows of features, all with the same names.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// `view.feature_window`, in the order of each row's values.
+    pub names: Arc<[Arc<str>]>,
+    /// One row for each entity asked, in that order, repeats and unknown ones included.
+    pub rows: Vec<FeatureRow>,
+}
+
+/// Feature values and their registry.
+#[async_trait]
+pub trait FeatureReads: Send + Sync + 'static {
+    /// Every view there is.
+    fn views(&self) -> Vec<ViewInfo>;
+
+    /// Values of `entities`.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] for a name that is not there, [`ApiError::Unavailable`] while a store is not.
+    async fn read(&self, wanted: &Wanted, entities: &[String], at: Instant) -> Result<Rows, ApiError>;
+
+    /// The names wanted and the values of an entity without signals.
+    ///
+    /// # Errors
+    /// As [`FeatureReads::read`].
+    fn empty(&self, wanted: &Wanted) -> Result<(Arc<[Arc<str>]>, Vec<Value>), ApiError>;
+
+    /// Waits until reads reflect everything before `position`.
+    ///
+    /// # Errors
+    /// [`ApiError::Late`] when that does not happen within `timeout`.
+    async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), ApiError>;
+}
+
+/// A request for a tip.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// For whom.
+    #[schema(example = "ada")]
+    pub user: String,
+    /// Where the tip will be shown, such as `web`.
+    pub channel: Option<String>,
+    /// What the caller knows about the moment; numbers, truth or text by name.
+    #[schema(value_type = Option<Object>)]
+    pub context: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// A tip to show, with what is needed to report the reaction.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Recommendation {
+    /// What to show.
+    pub tip: TipText,
+    /// Names this showing; a reaction refers to it.
+    pub impression: String,
+    /// The policy that chose, with its version.
+    pub policy: String,
+    /// The probability with which it chose this tip among the candidates.
+    pub propensity: f64,
+}
+
+/// The words of a tip.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct TipText {
+    /// Its name in the catalogue.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// One or two sentences.
+    pub body: String,
+    /// What to do first, where the tip says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// Why this tip, now, for this person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What a person did with a tip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reaction {
+    /// Will do it.
+    Accepted,
+    /// Does not want it.
+    Dismissed,
+    /// Wants it later.
+    Snoozed,
+    /// Has done it.
+    Done,
+    /// Wants no tip like it again.
+    Muted,
+}
+
+/// What became of a reaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is durable.
+    New,
+    /// It was reported before.
+    Again,
+}
+
+/// Tips, reactions and explanations.
+#[async_trait]
+pub trait Recommends: Send + Sync + 'static {
+    /// The tip for this moment, or `None` when silence is better.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] for a request that cannot be served, [`ApiError::Unavailable`] while features
+    /// or the policy are not ready.
+    async fn recommend(&self, ask: Ask, now: Millis) -> Result<Option<Recommendation>, ApiError>;
+
+    /// Records a reaction to an impression, durably.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for an impression that is not known, [`ApiError::Unavailable`] while the log
+    /// takes nothing.
+    async fn feedback(
+        &self,
+        impression: &str,
+        reaction: Reaction,
+        at: Option<Millis>,
+        now: Millis,
+    ) -> Result<Recorded, ApiError>;
+
+    /// Why an impression was shown: context, candidates, scores, propensities, policy version.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for an impression that is not known.
+    async fn explain(&self, impression: &str) -> Result<serde_json::Value, ApiError>;
+}
+
+/// What is kept about a person.
+#[async_trait]
+pub trait People: Send + Sync + 'static {
+    /// Everything kept about `user`, as pieces of NDJSON: one object a line.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] when a store cannot be read.
+    async fn export(&self, user: &str) -> Result<BoxStream<'static, Result<Bytes, ApiError>>, ApiError>;
+
+    /// Erases `user` everywhere, and says how many records each part held.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] when a part could not; what was erased stays erased, so asking again is safe.
+    async fn erase(&self, user: &str, now: Millis) -> Result<Vec<(String, u64)>, ApiError>;
+}
+
+/// The state of one part of this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PartHealth {
+    /// Name of the part, such as `log`.
+    pub part: String,
+    /// Whether it does its work.
+    pub ready: bool,
+    /// What it is doing, or what is wrong.
+    pub detail: String,
+}
+
+/// The state of every part of this process.
+pub trait Health: Send + Sync + 'static {
+    /// All parts, in a fixed order. Quick: it is asked every few seconds.
+    fn parts(&self) -> Vec<PartHealth>;
+}
+
+/// A feature view as the registry shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ViewInfo {
+    /// Name.
+    pub view: String,
+    /// What it tells, from the comment above its definition.
+    pub description: String,
+    /// What its values are about.
+    pub entity: String,
+    /// The SQL table it reads.
+    pub table: String,
+    /// Hash of its definition.
+    pub version: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// How fresh its values shall be, in milliseconds.
+    pub freshness_ms: Option<i64>,
+    /// How late a signal may come, in milliseconds.
+    pub lateness_ms: i64,
+    /// Its windows.
+    pub windows: Vec<String>,
+    /// Its features.
+    pub features: Vec<FeatureInfo>,
+}
+
+/// A feature as the registry shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct FeatureInfo {
+    /// `view.feature_window`, as reads name it.
+    pub name: String,
+    /// Type of its values.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "int")]
+    pub kind: ValueType,
+    /// What an entity without signals reads.
+    #[schema(value_type = Object)]
+    pub empty: Value,
+}

@@ -1,0 +1,221 @@
+//! Feature values, now and at any instant, and the registry of what there is.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use features::value::{FeatureRow, Value};
+use ingest::{Millis, http::ProblemBody, log::Position};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use utoipa::ToSchema;
+
+use crate::{
+    ApiError, AppState,
+    body::{JsonBody, instant},
+    ports::{Instant, Rows, ViewInfo, Wanted},
+};
+
+/// Which values to read. Exactly one of `features` and `views`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadBody {
+    /// Whom to read; answered in this order, repeats and unknown ones included.
+    #[schema(example = json!(["ada"]))]
+    entities: Vec<String>,
+    /// Features by name, as `view.feature_window`.
+    features: Option<Vec<String>>,
+    /// Whole views by name.
+    views: Option<Vec<String>>,
+    /// The instant to read at, RFC 3339; now if missing.
+    #[schema(format = DateTime)]
+    as_of: Option<String>,
+    /// A `position` from an answer of `POST /v1/signals`: the read waits until it is applied.
+    after: Option<String>,
+    /// Milliseconds the whole read may take.
+    deadline_ms: Option<u64>,
+    /// What to do when it takes longer.
+    #[serde(default)]
+    on_late: OnLate,
+}
+
+/// What a read does when its deadline passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum OnLate {
+    /// Answer 504.
+    #[default]
+    Fail,
+    /// Answer what is there now, without waiting. History knows no such thing: with `as_of` it is 504.
+    Stale,
+    /// Answer the values of an empty window.
+    Default,
+}
+
+/// The values read.
+#[derive(Debug, ToSchema)]
+pub(super) struct ReadAnswer {
+    /// One row for each entity asked, in that order.
+    #[schema(value_type = Vec<RowShape>)]
+    rows: Rows,
+    /// Present when the deadline passed: what was served instead.
+    #[schema(value_type = Option<OnLate>)]
+    late: Option<OnLate>,
+}
+
+/// The values of one entity.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described; rows are written without building maps")]
+struct RowShape {
+    /// Whom they are about.
+    entity: String,
+    /// Values by feature name.
+    #[schema(value_type = Object, example = json!({"task_activity.completed_24h": 3}))]
+    values: (),
+    /// Age of the newest signal behind each value, in milliseconds; null when there is none.
+    #[schema(value_type = Object, example = json!({"task_activity.completed_24h": 5400000}))]
+    age_ms: (),
+    /// The instant the values hold for.
+    #[schema(value_type = String, format = DateTime)]
+    as_of: (),
+}
+
+/// Reads features of many entities at one instant.
+#[utoipa::path(
+    post, path = "/v1/features/read", tag = "features", request_body = ReadBody,
+    responses(
+        (status = 200, description = "The values", body = ReadAnswer),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 503, body = ProblemBody),
+        (status = 504, description = "Not ready before the deadline", body = ProblemBody),
+    )
+)]
+pub(super) async fn read(
+    State(state): State<AppState>,
+    JsonBody(body): JsonBody<ReadBody>,
+) -> Result<Response, ApiError> {
+    let now = (state.clock)();
+    let at = match &body.as_of {
+        Some(text) => Instant::AsOf(instant("as_of", text)?),
+        None => Instant::Now(now),
+    };
+    let after: Option<Position> = match &body.after {
+        Some(text) => Some(text.parse().map_err(|e| ApiError::Invalid(format!("`after`: {e}")))?),
+        None => None,
+    };
+    let wanted = match (body.features, body.views) {
+        (Some(features), None) => Wanted::Features(features),
+        (None, Some(views)) => Wanted::Views(views),
+        _ => return Err(ApiError::Invalid("give either `features` or `views`, one of the two".into())),
+    };
+    let width = match &wanted {
+        Wanted::Features(names) => names.len(),
+        Wanted::Views(_) => state.features.empty(&wanted)?.0.len(),
+    };
+    if body.entities.len().saturating_mul(width.max(1)) > state.limits.values {
+        let most = state.limits.values;
+        return Err(ApiError::Invalid(format!(
+            "entities times features may be {most} at most; read in parts"
+        )));
+    }
+
+    let allowed = body.deadline_ms.map_or(state.limits.wait, Duration::from_millis);
+    let timely = async {
+        let mut at = at;
+        if let Some(position) = &after {
+            state.features.wait_for(position, allowed).await?;
+            if matches!(at, Instant::Now(_)) {
+                // What was waited for may be newer than the request.
+                at = Instant::Now((state.clock)());
+            }
+        }
+        state.features.read(&wanted, &body.entities, at).await
+    };
+    let read = match tokio::time::timeout(allowed, timely).await {
+        Ok(read) => read,
+        Err(_) => Err(ApiError::Late(format!("the values were not there within {} ms", allowed.as_millis()))),
+    };
+    let answer = match (read, body.on_late) {
+        (Ok(rows), _) => ReadAnswer { rows, late: None },
+        (Err(ApiError::Late(_)), OnLate::Stale) if body.as_of.is_none() => {
+            let rows = state.features.read(&wanted, &body.entities, Instant::Now((state.clock)())).await?;
+            ReadAnswer { rows, late: Some(OnLate::Stale) }
+        }
+        (Err(ApiError::Late(_)), OnLate::Default) => {
+            let (Instant::AsOf(at) | Instant::Now(at)) = at;
+            let (names, empty) = state.features.empty(&wanted)?;
+            let row = |entity| empty_row(entity, &empty, at);
+            let rows = Rows { names, rows: body.entities.into_iter().map(row).collect() };
+            ReadAnswer { rows, late: Some(OnLate::Default) }
+        }
+        (Err(e), _) => return Err(e),
+    };
+    let text =
+        serde_json::to_vec(&answer).map_err(|e| ApiError::Internal(format!("writing the rows: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+fn empty_row(entity: String, values: &[Value], as_of: Millis) -> FeatureRow {
+    FeatureRow { entity, values: values.to_vec(), age_ms: vec![None; values.len()], as_of, parts: Vec::new() }
+}
+
+impl Serialize for ReadAnswer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let names = &self.rows.names;
+        let rows: Vec<RowJson> = self.rows.rows.iter().map(|row| RowJson { names, row }).collect();
+        map.serialize_entry("rows", &rows)?;
+        if let Some(late) = &self.late {
+            map.serialize_entry("late", late)?;
+        }
+        map.end()
+    }
+}
+
+/// A row as JSON, written straight from names and values.
+struct RowJson<'a> {
+    names: &'a Arc<[Arc<str>]>,
+    row: &'a FeatureRow,
+}
+
+impl Serialize for RowJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let FeatureRow { entity, values, age_ms, as_of, .. } = self.row;
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("entity", entity)?;
+        map.serialize_entry("values", &Named(self.names, values))?;
+        map.serialize_entry("age_ms", &Named(self.names, age_ms))?;
+        map.serialize_entry("as_of", &Value::Time(*as_of))?;
+        map.end()
+    }
+}
+
+struct Named<'a, T>(&'a [Arc<str>], &'a [T]);
+
+impl<T: Serialize> Serialize for Named<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|n| &**n).zip(self.1))
+    }
+}
+
+/// Every feature view there is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Registry {
+    /// The views.
+    views: Vec<ViewInfo>,
+}
+
+/// The registry: views, their windows and features, types, owners.
+#[utoipa::path(
+    get, path = "/v1/features", tag = "features",
+    responses(
+        (status = 200, description = "Every view", body = Registry),
+        (status = 401, body = ProblemBody), (status = 403, body = ProblemBody),
+    )
+)]
+pub(super) async fn registry(State(state): State<AppState>) -> Json<Registry> {
+    Json(Registry { views: state.features.views() })
+}
