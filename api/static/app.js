@@ -49,6 +49,11 @@ function greeting() {
   return part === 'night' ? 'In the quiet of the night' : `Good ${part}`;
 }
 
+/** A card taller than the screen scrolls, so upwards is no longer an answer; the button still is. */
+function measure() {
+  $('card').classList.toggle('tall', document.body.offsetHeight > innerHeight + 1);
+}
+
 function showTip(recommendation) {
   shown = recommendation;
   const { title, body, action, why } = recommendation.tip;
@@ -60,12 +65,11 @@ function showTip(recommendation) {
   $('why-text').textContent = why ?? '';
   $('why').hidden = !why;
   const card = $('card');
-  card.classList.remove('leaving', 'tall');
+  card.classList.remove('leaving');
   card.style.removeProperty('--drag-x');
   card.style.removeProperty('--drag-y');
   view('tip', { focus: 'card' });
-  // A card taller than the screen scrolls, so upwards is no longer an answer; the button still is.
-  card.classList.toggle('tall', document.documentElement.scrollHeight > innerHeight + 1);
+  measure();
   announce(['New tip.', title, body, why && `Why now: ${why}`].filter(Boolean).join(' '));
 }
 
@@ -95,7 +99,7 @@ function showTrouble(trouble) {
 function showWelcome(trouble) {
   $('welcome-text').textContent = trouble
     ? 'Kairos needs a key here. It stands at the end of the link you were given, after “#key=”.'
-    : 'Kairos has one tip for one person. By which name does it know you?';
+    : 'Kairos has one tip for one person. What name does it know you by?';
   $('welcome-title').textContent = trouble ? 'May I see your key?' : 'Hello.';
   $('welcome-problem').textContent = trouble && me.key ? 'The key this device remembers is not accepted.' : '';
   $('user').value = me.user;
@@ -229,6 +233,7 @@ document.addEventListener('keydown', (event) => {
   answer(choice);
 });
 
+window.addEventListener('resize', measure);
 window.addEventListener('online', () => {
   if ($('main').dataset.view === 'trouble') next();
   else sendKept(me).then(() => { if (!recall('unsent')) note(''); });

@@ -44,6 +44,10 @@ pub struct Screen {
 pub const PHONE: Screen = Screen { width: 390, height: 844, scale: 2.0, touch: true };
 pub const DESKTOP: Screen = Screen { width: 1280, height: 800, scale: 1.0, touch: false };
 
+/// A headless browser believes in no pointing device; a desk has a mouse.
+const MOUSE: &str =
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4";
+
 /// One browser with one page.
 pub struct Page {
     child: Child,
@@ -73,6 +77,7 @@ impl Page {
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 0</dev/null 1>/dev/null 2>/dev/null"])
             .arg(chromium)
             .args(flags)
+            .args((!screen.touch).then_some(MOUSE))
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

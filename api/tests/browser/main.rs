@@ -234,7 +234,7 @@ const CONTRAST: &str = "(() => {
     const behind = (e) => {
         for (; e; e = e.parentElement) {
             const css = getComputedStyle(e).backgroundColor;
-            if (!/, 0\\)$/.test(css)) return css;
+            if (!/^rgba.*, 0\\)$/.test(css)) return css;
         }
         return 'rgb(255, 255, 255)';
     };
