@@ -11,12 +11,16 @@
 //! | [`auth`] | API keys, scopes, rate limits |
 //! | [`telemetry`] | names of the metrics |
 
+pub mod admit;
 pub mod auth;
 pub mod catalogue;
 pub mod http;
 pub mod log;
 pub mod record;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;
 
 /// Milliseconds since the Unix epoch; event times and arrival times alike.
 pub type Millis = i64;
