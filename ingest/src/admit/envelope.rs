@@ -3,16 +3,19 @@
 use std::{borrow::Cow, fmt};
 
 use serde::{
-    Deserializer as _,
+    Deserializer as _, Serialize,
     de::{DeserializeSeed, Error as _, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     outcome::{Reason, Refusal},
     time,
 };
 use crate::Millis;
+
+/// How many extension attributes a signal may have.
+const MAX_EXTENSIONS: usize = 32;
 
 /// One signal as it came in.
 #[derive(Debug, Clone)]
@@ -63,6 +66,23 @@ struct Attributes<'a> {
 }
 
 impl<'a> Envelope<'a> {
+    /// An envelope without time, data and extensions.
+    pub fn new(
+        id: impl Into<Cow<'a, str>>,
+        source: impl Into<Cow<'a, str>>,
+        kind: impl Into<Cow<'a, str>>,
+        subject: impl Into<Cow<'a, str>>,
+    ) -> Envelope<'a> {
+        let (id, source, kind, subject) = (id.into(), source.into(), kind.into(), subject.into());
+        Envelope { id, source, kind, subject, time: None, data: None, extensions: Vec::new() }
+    }
+
+    /// With values, given as whatever serializes to the JSON that the type declares.
+    pub fn with_data(mut self, data: &impl Serialize) -> Result<Envelope<'a>, serde_json::Error> {
+        self.data = Some(Cow::Owned(to_raw_value(data)?));
+        Ok(self)
+    }
+
     /// Reads one CloudEvents object.
     pub fn parse(json: &'a [u8]) -> Result<Envelope<'a>, Refusal> {
         let text = std::str::from_utf8(json).map_err(|e| {
@@ -220,9 +240,6 @@ impl<'de> Visitor<'de> for AttributesVisitor {
         Ok(found)
     }
 }
-
-/// How many extension attributes a signal may have.
-const MAX_EXTENSIONS: usize = 32;
 
 /// A key, borrowed where it has no escapes.
 struct Name;

@@ -168,15 +168,7 @@ fn binary<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Envelope<'a>, Probl
     let wrong = |message: String| Problem::bad_request("invalid_envelope", message);
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     check_content_type(content).map_err(|refusal| wrong(refusal.message))?;
-    let mut envelope = Envelope {
-        id: Cow::Borrowed(""),
-        source: Cow::Borrowed(""),
-        kind: Cow::Borrowed(""),
-        subject: Cow::Borrowed(""),
-        time: None,
-        data: None,
-        extensions: Vec::new(),
-    };
+    let mut envelope = Envelope::new("", "", "", "");
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
         let decoded = value.to_str().ok().and_then(|text| percent_decode_str(text).decode_utf8().ok());
