@@ -397,8 +397,11 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
-        if self.single().is_some() || self.field.cardinality != Cardinality::List {
-            return Err(self.mismatch("a list"));
+        match (self.single(), self.field.cardinality) {
+            (None, Cardinality::List) => {}
+            // Some senders cannot tell an empty object from an empty list.
+            (None, _) if list.next_element::<IgnoredAny>()?.is_none() => return Ok(()),
+            _ => return Err(self.mismatch("a list")),
         }
         let before = self.writer.out.len();
         let start = self.field.kind.packs().then(|| self.writer.open(self.field.number));
@@ -428,6 +431,7 @@ impl<'de> Visitor<'de> for Slot<'_, '_> {
                 return Ok(());
             }
             (None, Cardinality::Map(key)) => key,
+            (None, _) if map.next_key::<IgnoredAny>()?.is_none() => return Ok(()),
             _ => return Err(self.mismatch("an object")),
         };
         let mut given = HashSet::new();

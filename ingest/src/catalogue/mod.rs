@@ -6,7 +6,8 @@
 //!
 //! Meaning of the values:
 //! - JSON follows proto3's mapping: a field goes by its declared or its lowerCamelCase name, 64-bit integers
-//!   may be text, enumerations go by name or number, `null` is the same as leaving the field out.
+//!   may be text, enumerations go by name or number, `null` is the same as leaving the field out. Beyond it,
+//!   `{}` is taken for an empty list and `[]` for an empty map.
 //! - A field that is left out is NULL, whether or not it is declared `optional`; a zero that is given stays a
 //!   zero. A list or map that is left out is empty, never NULL, as protobuf cannot tell the two apart.
 //! - `google.protobuf.Timestamp` becomes milliseconds UTC, `google.protobuf.Duration` whole milliseconds as

@@ -36,7 +36,7 @@ fn a_wrong_value_is_named_with_its_path() {
         ("repeated int64 n = 1;", r#"{"n":3}"#, "data.n: expected a list, got 3"),
         ("repeated int64 n = 1;", r#"{"n":{"a":3}}"#, "data.n: expected a list, got an object"),
         ("repeated int64 n = 1;", r#"{"n":[[1]]}"#, "data.n[0]: expected an integer, got a list"),
-        ("map<string, int64> m = 1;", r#"{"m":[]}"#, "data.m: expected an object, got a list"),
+        ("map<string, int64> m = 1;", r#"{"m":[1]}"#, "data.m: expected an object, got a list"),
         (
             "map<string, int64> m = 1;",
             r#"{"m":{"a":1,"b":"x"}}"#,
@@ -138,6 +138,9 @@ fn values_follow_proto3_json() {
         ("map<sint32, bytes> m = 1;", r#"{"m":{"-5":""}}"#, json!({"m": {"-5": ""}})),
         ("oneof o { int64 a = 1; int64 b = 2; }", r#"{"a":null,"b":1}"#, json!({"b": 1})),
         ("repeated int64 n = 1;", r#"{"n":[]}"#, json!({})),
+        ("repeated int64 n = 1;", r#"{"n":{}}"#, json!({})),
+        ("map<string, int64> m = 1;", r#"{"m":{}}"#, json!({})),
+        ("map<string, int64> m = 1;", r#"{"m":[]}"#, json!({})),
         ("message C { int64 n = 1; } C c = 1;", r#"{"c":{}}"#, json!({"c": {}})),
     ] {
         assert_eq!(round(fields, data), back, "{fields} {data}");
