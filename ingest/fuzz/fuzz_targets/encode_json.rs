@@ -1,4 +1,4 @@
-//! Any JSON is encoded or refused; what is encoded comes back and encodes to the same bytes.
+//! Any JSON is encoded or refused; what is encoded comes back, and encodes again to the same values.
 #![no_main]
 
 use std::sync::LazyLock;
