@@ -1,5 +1,6 @@
 //! What every log must do, whatever it is built on. A backend joins by a `Place` of its own and one line at
 //! the end of this file.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 

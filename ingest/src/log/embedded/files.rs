@@ -45,10 +45,22 @@ pub fn unfinished(path: &Path) -> PathBuf {
 /// Puts a complete, durable file in the place of `path`: a crash leaves the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = unfinished(path);
-    let mut file = create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    put_in_place(&temporary, path)
+    let write = || {
+        let mut file = create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        put_in_place(&temporary, path)
+    };
+    or_remove(&temporary, write())
+}
+
+/// Gives back the space of an unfinished file whose writing failed: the disk may be full.
+pub fn or_remove<T, E>(temporary: &Path, outcome: Result<T, E>) -> Result<T, E> {
+    if outcome.is_err() {
+        // It does not count in any case, and is removed when the log is opened next.
+        let _ = std::fs::remove_file(temporary);
+    }
+    outcome
 }
 
 /// Renames a durable file over `path`, durably.

@@ -66,8 +66,19 @@ struct Closed {
 
 impl Keys {
     /// Loads the runs of a topic, makes those that are missing for closed segments, and starts the filer.
-    pub fn open(dir: &Path, name: &str, closed: &[Arc<Segment>]) -> Result<Self, LogError> {
+    /// `open` is the number of the segment written to.
+    pub fn open(dir: &Path, name: &str, closed: &[Arc<Segment>], open: u64) -> Result<Self, LogError> {
         let mut runs = load_runs(dir)?;
+        if let Some(run) = runs.last()
+            && run.segments.1 >= open
+        {
+            return Err(LogError::Damaged(format!(
+                "{} ends with segment {open}, but {} holds keys of later ones: they are missing. Restore them from \
+                 a backup",
+                dir.display(),
+                run.path.display()
+            )));
+        }
         let covered: HashMap<u64, u64> = runs.iter().map(|r| r.segments).collect();
         let mut missing = Vec::new();
         for segment in closed {

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -37,7 +38,15 @@ pub fn wipe_subject(segment: &Segment, subject: &str) -> Result<u64, LogError> {
     }
     let temporary = files::unfinished(&segment.path);
     let broken = |e: io::Error| files::unavailable("cannot rewrite", &segment.path, &e);
-    let mut out = io::BufWriter::with_capacity(1 << 20, files::create(&temporary).map_err(broken)?);
+    files::or_remove(&temporary, write_wiped(segment, subject, &temporary))?;
+    files::put_in_place(&temporary, &segment.path).map_err(broken)?;
+    segment.rewritten();
+    Ok(count)
+}
+
+fn write_wiped(segment: &Segment, subject: &str, path: &Path) -> Result<(), LogError> {
+    let broken = |e: io::Error| files::unavailable("cannot rewrite", &segment.path, &e);
+    let mut out = io::BufWriter::with_capacity(1 << 20, files::create(path).map_err(broken)?);
     let mut header = vec![0; segment.header_len() as usize];
     let mut old = File::open(&segment.path).map_err(broken)?;
     let written = old.metadata().and_then(|m| m.modified()).map_err(broken)?;
@@ -54,10 +63,7 @@ pub fn wipe_subject(segment: &Segment, subject: &str) -> Result<u64, LogError> {
     })?;
     let new = out.into_inner().map_err(|e| broken(e.into_error()))?;
     // Retention goes by the age of the records, not of this rewriting.
-    new.set_modified(written).and_then(|()| new.sync_all()).map_err(broken)?;
-    files::put_in_place(&temporary, &segment.path).map_err(broken)?;
-    segment.rewritten();
-    Ok(count)
+    new.set_modified(written).and_then(|()| new.sync_all()).map_err(broken)
 }
 
 fn frames_of(block: &Block, subject: &str) -> Result<Vec<block::Frame>, Bad> {

@@ -4,6 +4,7 @@
 //! LOCK                        held by the writing process
 //! meta.json                   format version, number of partitions
 //! consumers.json              committed positions
+//! signals/closed              where the log ended when it was last closed properly (see `closing`)
 //! signals/0000000000000001.seg              records, in blocks (see `block`), in segments (see `segment`)
 //! signals/0000000000000001-00…04.keys       idempotency keys of closed segments (see `run`)
 //! rewards/…  policies/…
@@ -16,6 +17,7 @@
 
 mod block;
 mod bloom;
+mod closing;
 mod consumers;
 mod files;
 mod keys;
@@ -23,6 +25,7 @@ mod maintenance;
 mod meta;
 pub mod metrics;
 mod reader;
+mod recovery;
 mod run;
 mod segment;
 mod topic;
@@ -85,16 +88,17 @@ impl EmbeddedLog {
         let lock = lock(dir)?;
         let partitions = meta::open(dir, options.partitions)?;
         let consumers = Arc::new(Consumers::open(dir)?);
-        let room = options.queue_bytes.div_ceil(ROOM_UNIT).max(1);
-        let mut topics = Vec::new();
+        let maintenance = Arc::default();
+        // Made before its topics are opened, so that giving up in the middle ends the writers already started.
+        let mut log = EmbeddedLog { topics: Vec::new(), consumers, options, maintenance, lock: Some(lock) };
         for topic in Topic::ALL {
             let partitions = if topic == Topic::Signals { partitions } else { 1 };
-            let handle = writer::start(&dir.join(topic.name()), topic, partitions, &options)?;
-            let room = Arc::new(Semaphore::new(room));
+            let handle = writer::start(&dir.join(topic.name()), topic, partitions, &log.options)?;
+            let room = Arc::new(Semaphore::new(log.queue_units()));
             let writer = Some(TopicWriter { commands: handle.commands, thread: handle.thread, room });
-            topics.push(TopicHandle { log: handle.topic, writer });
+            log.topics.push(TopicHandle { log: handle.topic, writer });
         }
-        Ok(EmbeddedLog { topics, consumers, options, maintenance: Arc::default(), lock: Some(lock) })
+        Ok(log)
     }
 
     /// Opens the log in `dir` for reading beside the process that writes it. It sees whole valid blocks only,
@@ -114,6 +118,10 @@ impl EmbeddedLog {
         let consumers = Arc::new(Consumers::open(dir)?);
         let options = LogOptions::default();
         Ok(EmbeddedLog { topics, consumers, options, maintenance: Arc::default(), lock: None })
+    }
+
+    fn queue_units(&self) -> usize {
+        self.options.queue_bytes.div_ceil(ROOM_UNIT).max(1)
     }
 
     fn topic(&self, topic: Topic) -> &TopicHandle {
@@ -196,8 +204,7 @@ impl Log for EmbeddedLog {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let all = self.options.queue_bytes.div_ceil(ROOM_UNIT).max(1);
-        let units = bytes.div_ceil(ROOM_UNIT).min(all) as u32;
+        let units = bytes.div_ceil(ROOM_UNIT).min(self.queue_units()) as u32;
         let room = writer.room.clone().acquire_many_owned(units).await.map_err(stopped)?;
         let (reply, answer) = oneshot::channel();
         writer.commands.send(Command::Append(Job { records, reply, room })).map_err(stopped)?;
@@ -279,6 +286,11 @@ impl Drop for EmbeddedLog {
             if thread.join().is_err() {
                 tracing::error!("the writer of a topic had panicked");
             }
+        }
+        if let Some(lock) = &self.lock {
+            // Closing the file would not do if a child process was being started at this instant: it shares
+            // the lock until it has become another program.
+            let _ = lock.unlock();
         }
     }
 }

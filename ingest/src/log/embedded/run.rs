@@ -114,16 +114,19 @@ impl Run {
         let path = path(dir, segments);
         let temporary = files::unfinished(&path);
         let broken = |e| files::unavailable("cannot write", &temporary, &e);
-        let mut writer = RunWriter::begin(&temporary, expected).map_err(broken)?;
-        for key in keys {
-            if writer.push(key?).map_err(broken)? && !keep_on() {
-                std::fs::remove_file(&temporary).map_err(broken)?;
-                return Ok(None);
+        let write = || {
+            let mut writer = RunWriter::begin(&temporary, expected).map_err(broken)?;
+            for key in keys {
+                if writer.push(key?).map_err(broken)? && !keep_on() {
+                    std::fs::remove_file(&temporary).map_err(broken)?;
+                    return Ok(None);
+                }
             }
-        }
-        writer.finish(segments).map_err(broken)?;
-        files::put_in_place(&temporary, &path).map_err(broken)?;
-        Run::open(&path).map(Some)
+            writer.finish(segments).map_err(broken)?;
+            files::put_in_place(&temporary, &path).map_err(broken)?;
+            Run::open(&path).map(Some)
+        };
+        files::or_remove(&temporary, write())
     }
 
     /// All its keys, ascending.

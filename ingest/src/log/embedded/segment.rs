@@ -9,6 +9,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, RandomState},
     io::{self, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -51,6 +52,15 @@ impl Segment {
         let path = path(dir, index);
         let len = AtomicU64::new((FIXED + 8 * base.len() + 4) as u64);
         Segment { index, path, salt, first_block, previous_len, base, len, rewrites: AtomicU64::new(0) }
+    }
+
+    /// Creates its file, empty, durably.
+    pub fn create(&self) -> io::Result<File> {
+        let file = files::create(&self.path)?;
+        file.write_all_at(&self.header(), 0)?;
+        file.sync_all()?;
+        self.path.parent().map_or(Ok(()), files::sync_dir)?;
+        Ok(file)
     }
 
     /// Reads the header of a segment file; its length is taken from the file.
@@ -154,9 +164,8 @@ impl Segment {
     /// The error that names this file and what a person can do.
     pub fn damaged(&self, bad: Bad) -> LogError {
         LogError::Damaged(format!(
-            "{} is damaged at byte {}: {}. Records after that byte may be lost. Restore the file from a backup; \
-             or stop Kairos, keep a copy, and move this file and those with higher numbers out of the directory: \
-             the log then ends before it",
+            "{} is damaged at byte {}: {}. What stands before that byte can still be read; restore the file from a \
+             backup to read on. Nothing was changed",
             self.path.display(),
             bad.at,
             bad.why

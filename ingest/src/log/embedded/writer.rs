@@ -1,23 +1,17 @@
 //! The writer of a topic: one thread that puts everything waiting into one block and makes it durable with
 //! one `fdatasync` for all callers.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-    sync::Arc,
-    thread::JoinHandle,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc, thread::JoinHandle};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
     block::BlockWriter,
-    files,
+    closing, files,
     keys::Keys,
-    segment::{Segment, advance},
-    topic::{Follow, TopicLog, load_segments},
+    recovery::{self, Recovered},
+    segment::Segment,
+    topic::{Follow, TopicLog},
 };
 use crate::log::{Append, Appended, LogError, LogOptions, Offset, Topic, partition_of};
 
@@ -71,54 +65,14 @@ enum Fault {
     Synced,
 }
 
-/// Opens (or creates) a topic, mends a torn tail, and starts its writer.
+/// Opens (or creates) a topic and starts its writer.
 pub fn start(
     dir: &Path,
     topic: Topic,
     partitions: u32,
     options: &LogOptions,
 ) -> Result<WriterHandle, LogError> {
-    let broken = |e| files::unavailable("cannot prepare", dir, &e);
-    files::create_dir(dir).map_err(broken)?;
-    for path in files::list(dir, files::UNFINISHED).map_err(broken)? {
-        std::fs::remove_file(&path).map_err(|e| files::unavailable("cannot remove", &path, &e))?;
-    }
-    let loaded = load_segments(dir)?;
-    if let Some(path) = loaded.stillborn {
-        std::fs::remove_file(&path).map_err(|e| files::unavailable("cannot remove", &path, &e))?;
-    }
-    let mut segments = loaded.segments;
-    if segments.is_empty() {
-        let first = Segment::new(dir, 1, 1, 0, vec![0; partitions as usize]);
-        create_file(dir, &first).map_err(|e| files::unavailable("cannot create", &first.path, &e))?;
-        segments.push(Arc::new(first));
-    }
-    let (segment, closed) = match segments.split_last() {
-        Some((last, closed)) => (last.clone(), closed),
-        None => return Err(LogError::Unavailable(format!("{} holds no segment", dir.display()))),
-    };
-    let mut keys = Keys::open(dir, topic.name(), closed)?;
-    let mut next = segment.base.clone();
-    let (end, sequence) = segment.recover(|block| {
-        advance(block, &mut next, |key| {
-            if key != 0 {
-                keys.restore(key);
-            }
-        })
-    })?;
-    let broken = |e| files::unavailable("cannot open", &segment.path, &e);
-    let file = OpenOptions::new().read(true).write(true).open(&segment.path).map_err(broken)?;
-    if end < segment.len() {
-        tracing::warn!(
-            file = %segment.path.display(), at = end, bytes = segment.len() - end,
-            "cut off an unfinished write after a crash; it was never acknowledged"
-        );
-        file.set_len(end).and_then(|()| file.sync_all()).map_err(broken)?;
-        segment.publish(end);
-    } else {
-        // Blocks written by a process that was killed before its sync are only now counted as durable.
-        file.sync_all().map_err(broken)?;
-    }
+    let Recovered { segments, segment, file, keys, sequence, next } = recovery::open(dir, topic, partitions)?;
     let (tail, follow) = watch::channel(next.clone());
     let topic = Arc::new(TopicLog::new(topic, dir.to_owned(), segments, Follow::Writer(follow)));
     let writer = Writer {
@@ -164,6 +118,12 @@ impl Writer {
                 }
             }
             self.commit(group);
+        }
+        if self.fault.is_none()
+            && let Err(error) = closing::note(&self.topic.dir, &self.segment)
+        {
+            let directory = self.topic.dir.display();
+            tracing::warn!(%directory, %error, "cannot note where the log ends; it counts as not closed properly");
         }
     }
 
@@ -301,7 +261,7 @@ impl Writer {
     fn roll(&mut self) -> Result<(), LogError> {
         let old = &self.segment;
         let new = Segment::new(&self.topic.dir, old.index + 1, self.sequence, old.len(), self.next.clone());
-        self.file = create_file(&self.topic.dir, &new).map_err(|e| {
+        self.file = new.create().map_err(|e| {
             // What is left of it would pass for a segment cut short by a crash, and be removed then.
             let _ = std::fs::remove_file(&new.path);
             files::unavailable("cannot create", &new.path, &e)
@@ -311,15 +271,6 @@ impl Writer {
         self.topic.push(self.segment.clone());
         Ok(())
     }
-}
-
-/// Creates the file of an empty segment, durably.
-fn create_file(dir: &Path, segment: &Segment) -> io::Result<File> {
-    let file = files::create(&segment.path)?;
-    file.write_all_at(&segment.header(), 0)?;
-    file.sync_all()?;
-    files::sync_dir(dir)?;
-    Ok(file)
 }
 
 #[cfg(not(test))]

@@ -34,6 +34,7 @@ async fn a_torn_tail_is_cut_at_every_byte() {
     let whole = fs::metadata(&segments(original.path())[0]).unwrap().len();
     fill(&log, 6..=6).await;
     drop(log);
+    as_after_a_crash(original.path());
     let torn = fs::metadata(&segments(original.path())[0]).unwrap().len();
     for len in whole..torn {
         for tail in ["cut short", "zeros", "garbage"] {
@@ -56,6 +57,26 @@ async fn a_torn_tail_is_cut_at_every_byte() {
             assert_eq!(keys(&with_one_segment(dir.path())), [1, 2, 3, 4, 5, 6, 7], "{tail} at {len}");
         }
     }
+}
+
+#[tokio::test]
+async fn after_a_proper_close_a_wrong_tail_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = with_one_segment(dir.path());
+    fill(&log, 1..=5).await;
+    drop(log);
+    let path = segments(dir.path()).remove(0);
+    let len = fs::metadata(&path).unwrap().len();
+    flip(&path, len - 1);
+    let note = dir.path().join("signals").join("closed");
+    let error = EmbeddedLog::open(dir.path(), LogOptions::default()).err().unwrap();
+    assert!(damage_in(error, &path).contains(&*note.to_string_lossy()));
+    flip(&path, len - 1);
+    assert_eq!(keys(&with_one_segment(dir.path())), [1, 2, 3, 4, 5]);
+    cut(&path, len - 1);
+    damage_in(EmbeddedLog::open(dir.path(), LogOptions::default()).err().unwrap(), &path);
+    fs::remove_file(note).unwrap();
+    assert_eq!(keys(&with_one_segment(dir.path())), [1, 2, 3, 4]);
 }
 
 #[tokio::test]
@@ -117,6 +138,15 @@ async fn lost_and_shortened_segments_are_noticed() {
 
     let dir = tempfile::tempdir().unwrap();
     copy_dir(original.path(), dir.path());
+    as_after_a_crash(dir.path());
+    segments(dir.path()).iter().skip(1).for_each(|path| fs::remove_file(path).unwrap());
+    match EmbeddedLog::open(dir.path(), small()).err() {
+        Some(LogError::Damaged(text)) => assert!(text.contains("missing"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(original.path(), dir.path());
     let path = segments(dir.path()).remove(1);
     flip(&path, 20);
     damage_in(EmbeddedLog::open(dir.path(), small()).err().unwrap(), &path);
@@ -128,6 +158,7 @@ async fn a_segment_whose_creation_was_cut_short_is_made_again() {
     let log = open(original.path());
     fill(&log, 1..=60).await;
     drop(log);
+    as_after_a_crash(original.path());
     let all = segments(original.path());
     let header = fs::read(&all[1]).unwrap()
         [..segment::Segment::load(&original.path().join("signals"), 2).ok().unwrap().header_len() as usize]
@@ -158,6 +189,7 @@ async fn a_payload_that_looks_like_a_block_does_not_pass_for_one() {
     let payload = Bytes::from(blocks);
     log.append(Topic::Signals, vec![Append { subject: "u".into(), key: 9, payload }]).await.unwrap();
     drop(log);
+    as_after_a_crash(other.path());
     flip(&segments(other.path())[0], before + 40);
     assert_eq!(keys(&with_one_segment(other.path())), [1, 2]);
 }

@@ -50,7 +50,7 @@ proptest! {
 #[test]
 fn keys_of_many_closed_segments_end_in_few_files() {
     let dir = tempfile::tempdir().unwrap();
-    let mut keys = Keys::open(dir.path(), "test", &[]).unwrap();
+    let mut keys = Keys::open(dir.path(), "test", &[], 100).unwrap();
     let mut taken = HashSet::new();
     for segment in 1..=40u64 {
         for i in 0..500u128 {
@@ -66,7 +66,7 @@ fn keys_of_many_closed_segments_end_in_few_files() {
         assert!(!keys.take(u128::from(segment) * 1_000_000).unwrap());
     }
     drop(keys);
-    let mut keys = Keys::open(dir.path(), "test", &[]).unwrap();
+    let mut keys = Keys::open(dir.path(), "test", &[], 100).unwrap();
     // The first work gives the filer the chance to merge what the last stop has interrupted.
     keys.close(41);
     for key in &taken {

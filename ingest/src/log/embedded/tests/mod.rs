@@ -60,6 +60,13 @@ async fn fill(log: &EmbeddedLog, keys: std::ops::RangeInclusive<u128>) {
     }
 }
 
+/// Makes a log that was closed look as if its process had been killed.
+fn as_after_a_crash(dir: &Path) {
+    for topic in Topic::ALL {
+        std::fs::remove_file(dir.join(topic.name()).join("closed")).unwrap();
+    }
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -122,6 +122,7 @@ fn tear(dir: &Path, model: &mut Model, bytes: u8) {
     if model.last_block == model.records.len() {
         return;
     }
+    as_after_a_crash(dir);
     let path = segments(dir).pop().unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     let len = file.metadata().unwrap().len();
