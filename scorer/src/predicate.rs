@@ -241,7 +241,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_parses_to_the_same(feature in "[a-z][a-z0-9_]{0,12}\\.[a-z][a-z0-9_]{0,12}", test in any_test()) {
+        fn what_is_printed_parses_to_the_same(
+            feature in "[a-z][a-z0-9_]{0,12}\\.[a-z][a-z0-9_]{0,12}",
+            test in any_test(),
+        ) {
             let p = Predicate { feature, test };
             prop_assert_eq!(p.to_string().parse::<Predicate>(), Ok(p));
         }
