@@ -16,8 +16,10 @@ const BATCH: u64 = 8_192;
 
 /// Rows as the log brings them: people interleaved, time growing.
 fn batch(from: u64, to: u64) -> RecordBatch {
-    let text = |f: &dyn Fn(u64) -> String| Arc::new(StringArray::from_iter_values((from..to).map(f))) as ArrayRef;
-    let time = TimestampMillisecondArray::from_iter_values((from..to).map(|o| o as i64 * 50)).with_timezone("+00:00");
+    let text =
+        |f: &dyn Fn(u64) -> String| Arc::new(StringArray::from_iter_values((from..to).map(f))) as ArrayRef;
+    let time = TimestampMillisecondArray::from_iter_values((from..to).map(|o| o as i64 * 50))
+        .with_timezone("+00:00");
     RecordBatch::try_from_iter(vec![
         ("id", text(&|o| format!("{o:016x}"))),
         ("source", text(&|_| "bench".into())),
@@ -70,7 +72,8 @@ fn history(c: &mut Criterion) {
     let mut who = 0;
     let mut read_one = |store: &ParquetHistory| {
         who = (who + 101) % PEOPLE;
-        let rows: usize = store.scan("task_completed", &one(who)).unwrap().iter().map(RecordBatch::num_rows).sum();
+        let rows: usize =
+            store.scan("task_completed", &one(who)).unwrap().iter().map(RecordBatch::num_rows).sum();
         assert_eq!(rows, 60);
     };
     group.throughput(Throughput::Elements(1));
