@@ -7,7 +7,7 @@ use prost_reflect::{
 };
 
 use super::{
-    ENVELOPE, SignalType, columns,
+    ENVELOPE, SignalType, arrow_types,
     error::Problem,
     shape::{
         Cardinality, Enum, Field, FieldSet, Kind, MAX_COLUMNS, MAX_DEPTH, MAX_FIELDS, Message, Oneof, Scalar,
@@ -79,7 +79,7 @@ fn signal_type(
         problems.push(Problem { place: source.place(&message.parent_file(), field.path()), what });
     }
     let message = Arc::new(shape.filter(|_| problems.len() == known)?);
-    let schema = columns::schema(&message);
+    let schema = arrow_types::schema(&message);
     let doc = message.doc.clone();
     Some(SignalType { name, table, aliases, doc, declared_at: place, schema, message })
 }

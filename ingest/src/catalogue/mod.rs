@@ -13,16 +13,19 @@
 //! - `google.protobuf.Timestamp` becomes milliseconds UTC, `google.protobuf.Duration` whole milliseconds as
 //!   Int64 (both rounded down), a wrapper such as `Int64Value` its plain value, an enumeration its name.
 
+mod arrow_types;
 mod builtin;
-mod columns;
+mod column;
 mod declare;
 mod encode;
 mod error;
 mod evolution;
 mod json;
 mod json_schema;
+mod rows;
 mod shape;
 mod source;
+mod spans;
 mod table;
 mod text;
 mod wire;

@@ -133,8 +133,8 @@ impl FieldSet {
 
     /// The lowest index in both sets.
     pub(crate) fn first_common(&self, other: &FieldSet) -> Option<usize> {
-        let words = self.0.iter().zip(other.0).map(|(a, b)| a & b).enumerate();
-        words.into_iter().find(|(_, w)| *w != 0).map(|(i, w)| i * 64 + w.trailing_zeros() as usize)
+        let mut words = self.0.iter().zip(other.0).map(|(a, b)| a & b).enumerate();
+        words.find(|(_, w)| *w != 0).map(|(i, w)| i * 64 + w.trailing_zeros() as usize)
     }
 }
 

@@ -8,11 +8,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 
-use super::{
-    columns::{Rows, Spans, utc},
-    error::Damaged,
-    shape::Message,
-};
+use super::{column::utc, error::Damaged, rows::Rows, shape::Message, spans::Spans};
 use crate::{
     Millis,
     log::{Offset, Partition},

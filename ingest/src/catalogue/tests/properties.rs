@@ -314,7 +314,7 @@ proptest! {
         prop_assert_eq!(batch.num_rows(), rows.len());
         for (index, row) in rows.iter().enumerate() {
             let expected = expected(&specs, row);
-            for (i, _) in specs.iter().enumerate() {
+            for i in 0..specs.len() {
                 let name = format!("field_{i}");
                 prop_assert_eq!(&cell(batch.column_by_name(&name).unwrap(), index), &expected[&name], "{}", name);
             }

@@ -1,209 +1,31 @@
-//! Arrow columns of a message, filled straight from its protobuf bytes.
+//! One Arrow column, filled value by value.
 
 use std::{mem, sync::Arc};
 
 use arrow::{
     array::{
         Array, ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray,
-        NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
+        NullBufferBuilder, PrimitiveArray, StructArray,
     },
-    buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer},
+    buffer::{NullBuffer, OffsetBuffer, ScalarBuffer},
     datatypes::{
-        ArrowPrimitiveType, DataType, Field as ArrowField, FieldRef, Fields as ArrowFields, Float32Type,
-        Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, UInt32Type,
-        UInt64Type,
+        ArrowPrimitiveType, DataType, Field as ArrowField, FieldRef, Float32Type, Float64Type, Int32Type,
+        Int64Type, TimestampMillisecondType, UInt32Type, UInt64Type,
     },
 };
 
 use super::{
+    arrow_types::{entries_field, fields_of, item_field, type_of},
     error::Damaged,
-    shape::{Cardinality, Kind, Message, Scalar},
+    rows::Rows,
+    shape::{Cardinality, Kind},
+    spans::Spans,
     text::millis,
-    wire::{Fields, Raw, Value, elements, entry, value},
+    wire::{Raw, Value, elements, entry, value},
 };
 
-/// Milliseconds since the Unix epoch.
-pub(crate) fn timestamp() -> DataType {
-    DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()))
-}
-
-/// The envelope's columns, then the message's.
-pub(crate) fn schema(message: &Message) -> SchemaRef {
-    let required = |name: &str, data_type| ArrowField::new(name, data_type, false);
-    let mut fields = vec![
-        required("id", DataType::Utf8),
-        required("source", DataType::Utf8),
-        required("subject", DataType::Utf8),
-        required("time", timestamp()),
-        required("received_at", timestamp()),
-        required("partition", DataType::UInt32),
-        required("offset", DataType::UInt64),
-    ];
-    fields.extend(fields_of(message));
-    Arc::new(Schema::new(fields))
-}
-
-fn fields_of(message: &Message) -> impl Iterator<Item = ArrowField> {
-    message.fields.iter().map(|field| {
-        let item = type_of(&field.kind);
-        let data_type = match field.cardinality {
-            Cardinality::One => item,
-            Cardinality::List => DataType::List(item_field(item)),
-            Cardinality::Map(key) => DataType::Map(entries_field(key, item), false),
-        };
-        ArrowField::new(&field.name, data_type, true)
-    })
-}
-
-fn item_field(item: DataType) -> FieldRef {
-    Arc::new(ArrowField::new_list_field(item, true))
-}
-
-fn entries_field(key: Scalar, value: DataType) -> FieldRef {
-    let key = ArrowField::new("key", type_of(&Kind::Scalar(key)), false);
-    let entry = ArrowFields::from(vec![key, ArrowField::new("value", value, true)]);
-    Arc::new(ArrowField::new("entries", DataType::Struct(entry), false))
-}
-
-fn type_of(kind: &Kind) -> DataType {
-    match kind {
-        Kind::Scalar(scalar) | Kind::Wrapped(scalar) => match scalar {
-            Scalar::Int32 | Scalar::Sint32 | Scalar::Sfixed32 => DataType::Int32,
-            Scalar::Int64 | Scalar::Sint64 | Scalar::Sfixed64 => DataType::Int64,
-            Scalar::Uint32 | Scalar::Fixed32 => DataType::UInt32,
-            Scalar::Uint64 | Scalar::Fixed64 => DataType::UInt64,
-            Scalar::Float => DataType::Float32,
-            Scalar::Double => DataType::Float64,
-            Scalar::Bool => DataType::Boolean,
-            Scalar::String => DataType::Utf8,
-            Scalar::Bytes => DataType::Binary,
-        },
-        Kind::Enum(_) => DataType::Utf8,
-        Kind::Timestamp => timestamp(),
-        Kind::Duration => DataType::Int64,
-        Kind::Message(message) => DataType::Struct(fields_of(message).collect()),
-    }
-}
-
-/// The columns of a message, one row a message. A row that fails leaves no trace.
-pub(crate) struct Rows {
-    message: Arc<Message>,
-    columns: Vec<Column>,
-    len: usize,
-    growth: usize,
-}
-
-impl Rows {
-    pub(crate) fn new(message: &Arc<Message>) -> Self {
-        let columns = message.fields.iter().map(|f| Column::new(f.cardinality, &f.kind)).collect();
-        Rows { message: message.clone(), columns, len: 0, growth: growth(message) }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// How many bytes a column of text may gain from one byte of a message: the longest name of an
-    /// enumeration, which one byte may stand for.
-    pub(crate) fn growth(&self) -> usize {
-        self.growth
-    }
-
-    /// Adds a row from the encoding of a message. Fields not declared are skipped; of a single field that
-    /// occurs several times the last counts.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
-        let filled = self.fill(bytes);
-        if filled.is_err() {
-            for column in &mut self.columns {
-                column.truncate(self.len);
-            }
-        }
-        filled
-    }
-
-    fn fill(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
-        let row = self.len;
-        let message = self.message.as_ref();
-        for found in Fields(bytes) {
-            let (number, raw) = found?;
-            let Some(index) = message.numbered(number) else { continue };
-            let field = &message.fields[index];
-            self.columns[index].take(row, field.cardinality, &field.kind, raw)?;
-        }
-        for column in &mut self.columns {
-            column.end_row(row);
-        }
-        self.len += 1;
-        Ok(())
-    }
-
-    /// Adds a row of NULLs.
-    fn append_null(&mut self) {
-        for column in &mut self.columns {
-            column.end_row(self.len);
-        }
-        self.len += 1;
-    }
-
-    fn truncate(&mut self, len: usize) {
-        for column in &mut self.columns {
-            column.truncate(len);
-        }
-        self.len = len;
-    }
-
-    /// The columns so far; starts anew.
-    pub(crate) fn finish(&mut self) -> Vec<ArrayRef> {
-        self.len = 0;
-        self.columns.iter_mut().map(Column::finish).collect()
-    }
-}
-
-fn growth(message: &Message) -> usize {
-    let longest = message.fields.iter().map(|field| match &field.kind {
-        // A number without a name is written out, at most as -2147483648.
-        Kind::Enum(declared) => declared.values.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(11),
-        Kind::Message(nested) => growth(nested),
-        _ => 1,
-    });
-    longest.max().unwrap_or(1)
-}
-
-/// Texts or byte strings one after the other, with the end of each.
-pub(crate) struct Spans {
-    bytes: Vec<u8>,
-    /// Begins with 0.
-    ends: Vec<i32>,
-}
-
-impl Spans {
-    pub(crate) fn new() -> Self {
-        Spans { bytes: Vec::new(), ends: vec![0] }
-    }
-
-    pub(crate) fn push(&mut self, span: &[u8]) {
-        self.bytes.extend_from_slice(span);
-        self.ends.push(self.bytes.len() as i32);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.ends.truncate(len + 1);
-        self.bytes.truncate(self.ends.last().map_or(0, |end| *end as usize));
-    }
-
-    fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let Spans { bytes, ends } = mem::replace(self, Spans::new());
-        (OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes))
-    }
-
-    pub(crate) fn finish_text(&mut self, nulls: Option<NullBuffer>) -> StringArray {
-        let (offsets, bytes) = self.finish();
-        StringArray::new(offsets, bytes, nulls)
-    }
-}
-
 /// One column.
-struct Column {
+pub(crate) struct Column {
     values: Values,
     nulls: NullBufferBuilder,
 }
@@ -236,7 +58,7 @@ enum Values {
 }
 
 impl Column {
-    fn new(cardinality: Cardinality, kind: &Kind) -> Self {
+    pub(crate) fn new(cardinality: Cardinality, kind: &Kind) -> Self {
         let single = || Box::new(Column::single(kind));
         match cardinality {
             Cardinality::One => Column::single(kind),
@@ -274,7 +96,7 @@ impl Column {
 
     /// Takes one occurrence of the field within `row`.
     #[inline]
-    fn take(
+    pub(crate) fn take(
         &mut self,
         row: usize,
         cardinality: Cardinality,
@@ -328,7 +150,7 @@ impl Column {
 
     /// Ends a row: a list ends here, and a value that did not come is NULL.
     #[inline]
-    fn end_row(&mut self, row: usize) {
+    pub(crate) fn end_row(&mut self, row: usize) {
         match &mut self.values {
             Values::List { ends, items, .. } => {
                 ends.push(items.nulls.len() as i32);
@@ -357,7 +179,7 @@ impl Column {
         }
     }
 
-    fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.nulls.truncate(len);
         match &mut self.values {
             Values::I32(column) => column.truncate(len),
@@ -382,7 +204,7 @@ impl Column {
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
+    pub(crate) fn finish(&mut self) -> ArrayRef {
         let nulls = self.nulls.finish();
         match &mut self.values {
             Values::I32(column) => primitive::<Int32Type>(column, nulls),
@@ -422,7 +244,7 @@ fn primitive<T: ArrowPrimitiveType>(column: &mut Vec<T::Native>, nulls: Option<N
     Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(mem::take(column)), nulls))
 }
 
-/// A column of [`timestamp`].
+/// A column of [`timestamp`](super::arrow_types::timestamp).
 pub(crate) fn utc(millis: Vec<i64>, nulls: Option<NullBuffer>) -> PrimitiveArray<TimestampMillisecondType> {
     PrimitiveArray::new(millis.into(), nulls).with_timezone("+00:00")
 }
