@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -34,7 +34,8 @@ pub(crate) fn open_log(dir: &Path) -> Arc<FaultyLog> {
 }
 
 pub(crate) fn door(log: Arc<dyn Log>, options: DoorOptions) -> Door {
-    Door::new(Arc::new(Catalogue::load(&[]).unwrap()), log, options)
+    static BUILT_IN: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::load(&[]).unwrap()));
+    Door::new(BUILT_IN.clone(), log, options)
 }
 
 /// Everything in the log.

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::future::Either;
+use serde::{Deserialize, Serialize};
 use tower::{Layer, Service};
 
 use super::{
@@ -25,7 +26,8 @@ use super::{
 use crate::{http::Problem, telemetry};
 
 /// Limits of the gate.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GateOptions {
     /// For each key that has no rate of its own; none means unlimited.
     pub key_rate: Option<Rate>,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt::Write as _, path::Path, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -14,7 +14,7 @@ const MIN_SECRET: usize = 24;
 const MAX_SECRET: usize = 512;
 
 /// What a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Post signals.

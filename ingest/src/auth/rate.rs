@@ -7,11 +7,8 @@ use std::{
     time::Duration,
 };
 
-use governor::{
-    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
-use serde::Deserialize;
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
+use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 
@@ -19,7 +16,7 @@ use super::keys::Keys;
 const SWEEP_EVERY: u32 = 4096;
 
 /// Requests allowed: `burst` at once, `per_second` in the long run (may be below one).
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Requests a second in the long run.
@@ -52,7 +49,6 @@ pub(super) struct Limits {
     keys: Vec<Option<DefaultDirectRateLimiter>>,
     addresses: Option<DefaultKeyedRateLimiter<Option<IpAddr>>>,
     since_sweep: AtomicU32,
-    clock: DefaultClock,
 }
 
 impl Limits {
@@ -62,14 +58,13 @@ impl Limits {
             keys: keys.iter().map(|key| quota(key.rate.or(key_rate)).map(RateLimiter::direct)).collect(),
             addresses: quota(address_rate).map(RateLimiter::keyed),
             since_sweep: AtomicU32::new(0),
-            clock: DefaultClock::default(),
         }
     }
 
     /// Counts a request of the key at `index`; an error is how long to wait.
     pub(super) fn check_key(&self, index: usize) -> Result<(), Duration> {
         match self.keys.get(index) {
-            Some(Some(limiter)) => limiter.check().map_err(|no| self.wait(&no)),
+            Some(Some(limiter)) => limiter.check().map_err(|no| no.wait_time_from(limiter.clock().now())),
             _ => Ok(()),
         }
     }
@@ -83,11 +78,8 @@ impl Limits {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
-        limiter.check_key(&address.map(network)).map_err(|no| self.wait(&no))
-    }
-
-    fn wait(&self, no: &NotUntil<<DefaultClock as governor::clock::Clock>::Instant>) -> Duration {
-        Duration::from(no.earliest_possible().duration_since(self.clock.now()))
+        let verdict = limiter.check_key(&address.map(network));
+        verdict.map_err(|no| no.wait_time_from(limiter.clock().now()))
     }
 }
 
