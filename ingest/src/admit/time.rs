@@ -7,11 +7,9 @@ use crate::Millis;
 /// Reads a date and time with an offset, as `2026-01-31T08:30:00.250+01:00`. What is finer than a
 /// millisecond is dropped, towards the past.
 pub fn parse(text: &str) -> Result<Millis, String> {
-    let wrong = || {
-        format!(
-            "`time` is \"{}\"; it must be RFC 3339, as 2026-01-31T08:30:00Z or 2026-01-31T09:30:00+01:00",
-            { text.chars().take(40).collect::<String>() }
-        )
+    let wrong = |why: &str| {
+        let text: String = text.chars().take(40).collect();
+        format!("`time` is \"{text}\"; it must be RFC 3339, as 2026-01-31T08:30:00Z or …T09:30:00+01:00{why}")
     };
     // The parser knows more forms than RFC 3339: years of six digits, hours alone, zone names.
     let byte = |at: usize| text.as_bytes().get(at).copied();
@@ -21,10 +19,10 @@ pub fn parse(text: &str) -> Result<Millis, String> {
         _ => matches!(text.as_bytes().last(), Some(b'Z' | b'z')),
     };
     if !fields || !offset_has_minutes || text.len() > 64 {
-        return Err(wrong());
+        return Err(wrong(""));
     }
-    let instant: Timestamp = text.parse().map_err(|_| wrong())?;
-    i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).map_err(|_| wrong())
+    let instant: Timestamp = text.parse().map_err(|e: jiff::Error| wrong(&format!(" ({e})")))?;
+    i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).map_err(|_| wrong(""))
 }
 
 /// Milliseconds as RFC 3339 in UTC, for messages.
@@ -71,6 +69,12 @@ mod tests {
         ] {
             assert!(parse(text).unwrap_err().contains("RFC 3339"), "{text}");
         }
+    }
+
+    #[test]
+    fn why_a_date_is_none_is_told() {
+        let message = parse("2020-02-30T12:00:00Z").unwrap_err();
+        assert!(message.contains("day"), "{message}");
     }
 
     proptest! {

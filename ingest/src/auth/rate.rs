@@ -14,6 +14,9 @@ use super::keys::Keys;
 
 /// Between two sweeps at most so many new addresses are remembered.
 const SWEEP_EVERY: u32 = 4096;
+/// Least and most requests a second that a rate may say.
+const SLOWEST: f64 = 0.001;
+const FASTEST: f64 = 1e6;
 
 /// Requests allowed: `burst` at once, `per_second` in the long run (may be below one).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,17 +31,19 @@ pub struct Rate {
 impl Rate {
     /// What is wrong with it, if something is.
     pub fn problem(&self) -> Option<String> {
-        self.quota().is_none().then(|| {
-            "a rate needs `per_second` above 0 (0.001 to 1000000) and `burst` of at least 1".to_owned()
+        let right = (SLOWEST..=FASTEST).contains(&self.per_second) && self.burst > 0;
+        (!right).then(|| {
+            format!("a rate needs `per_second` from {SLOWEST} to {FASTEST} and `burst` of at least 1")
         })
     }
 
-    fn quota(&self) -> Option<Quota> {
-        if !(0.001..=1e6).contains(&self.per_second) {
-            return None;
-        }
-        let burst = NonZeroU32::new(self.burst)?;
-        Some(Quota::with_period(Duration::from_secs_f64(1.0 / self.per_second))?.allow_burst(burst))
+    /// A rate with a problem becomes the nearest one without, never no limit at all.
+    fn quota(&self) -> Quota {
+        let per_second = self.per_second.max(SLOWEST).min(FASTEST);
+        let burst = NonZeroU32::new(self.burst).unwrap_or(NonZeroU32::MIN);
+        Quota::with_period(Duration::from_secs_f64(1.0 / per_second))
+            .unwrap_or(Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(burst)
     }
 }
 
@@ -53,7 +58,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(keys: &Keys, key_rate: Option<Rate>, address_rate: Option<Rate>) -> Limits {
-        let quota = |rate: Option<Rate>| rate.and_then(|rate| rate.quota());
+        let quota = |rate: Option<Rate>| rate.map(|rate| rate.quota());
         Limits {
             keys: keys.iter().map(|key| quota(key.rate.or(key_rate)).map(RateLimiter::direct)).collect(),
             addresses: quota(address_rate).map(RateLimiter::keyed),
@@ -120,6 +125,18 @@ mod tests {
         }
         assert!(limits.check_address(Some("2001:db8::3".parse().unwrap())).is_err());
         assert!(limits.check_address(Some("2001:db8:0:1::1".parse().unwrap())).is_ok());
+    }
+
+    #[test]
+    fn a_senseless_rate_is_named_and_still_limits() {
+        for per_second in [f64::NAN, -1.0, 0.0, f64::INFINITY] {
+            let rate = Rate { per_second, burst: 0 };
+            assert!(rate.problem().is_some());
+            let limits = Limits::new(&Keys::open(), None, Some(rate));
+            assert!(limits.check_address(None).is_ok());
+            assert!(per_second > 1.0 || limits.check_address(None).is_err(), "{per_second}");
+        }
+        assert_eq!(SLOW.problem(), None);
     }
 
     #[test]
