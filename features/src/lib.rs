@@ -1,4 +1,34 @@
 //! Feature views: their definition, their values, and where the values live.
+//!
+//! The way of a value: [`registry`] compiles the definitions ([`view`]), the stream job turns signals into
+//! [`events`] and [`row`]s and puts them into the [`online`] store, a read ([`store`]) takes them from there.
+//! Values of the past come from the [`offline`] store by the same [`kernel`].
+//!
+//! | module | what |
+//! |---|---|
+//! | [`view`] | a definition, parsed and planned |
+//! | [`kernel`] | events in, values out: the one place where values are made |
+//! | [`events`] | the events kept for an entity |
+//! | [`row`] | the stored form of an entity's values and events |
+//! | [`registry`] | all views; names resolved once |
+//! | [`online`] | values for now: trait, `embedded` |
+//! | [`offline`] | history: trait, `parquet` |
+//! | [`store`] | reads, now and as of |
+//! | [`value`] | values at the boundary, free of Arrow |
 
+pub mod error;
+pub mod events;
+pub mod kernel;
 pub mod offline;
+pub mod online;
+pub mod registry;
+pub mod row;
+pub mod store;
 pub mod value;
+pub mod view;
+
+pub use error::FeatureError;
+pub use registry::{Prepared, Registry};
+pub use store::{Applied, FeatureStore};
+pub use value::{FeatureRow, Part, Value, ValueType};
+pub use view::View;

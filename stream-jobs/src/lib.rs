@@ -1,1 +1,26 @@
-//! stream-jobs
+//! The streaming engine: reads the log, keeps every feature view's values fresh, writes history, and
+//! checkpoints all of it together with the log position it reflects.
+//!
+//! A micro-batch goes this way: [`decode`] turns log records into one Arrow batch a signal type, a [`shard`]
+//! (one a partition) adds the new events to the rows of the entities they concern, and [`job`] puts rows
+//! online, signals and values into history, and moves the position on. [`checkpoint`] makes that durable.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`job`] | the loop |
+//! | [`decode`] | log records to Arrow |
+//! | [`shard`] | the state of one partition: rows, due departures, watermark |
+//! | [`seen`] | deduplication by (source, id) |
+//! | [`checkpoint`] | durable state |
+//! | [`metrics`] | names of what is measured |
+
+pub mod checkpoint;
+pub mod decode;
+pub mod error;
+pub mod job;
+pub mod metrics;
+pub mod seen;
+pub mod shard;
+
+pub use error::JobError;
+pub use job::{Job, JobOptions};

@@ -1,0 +1,304 @@
+//! Every feature view there is, and names resolved once into a prepared set.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::datatypes::DataType;
+use ingest::catalogue::Catalogue;
+use serde::Serialize;
+
+use crate::{
+    error::FeatureError,
+    kernel::Kernel,
+    value::{Value, ValueType},
+    view::{Definition, Output, View, parse, plan},
+};
+
+/// The views that ship with the binary.
+const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/views.rs"));
+
+/// Counts up when the meaning of a row's bytes or of a value changes without any definition changing.
+const ENGINE_FORMAT: &str = "engine 1";
+
+/// The feature views, by number and by name.
+#[derive(Debug)]
+pub struct Registry {
+    views: Vec<Arc<View>>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Registry {
+    /// The built-in views and every `*.sql` file in `dirs`, planned against the catalogue's tables.
+    ///
+    /// # Errors
+    /// The first definition that is wrong, with file, line and column; a directory that cannot be read.
+    pub fn load(catalogue: &Catalogue, dirs: &[PathBuf]) -> Result<Registry, FeatureError> {
+        let mut texts: Vec<(String, String)> =
+            BUILT_IN.iter().map(|(f, t)| ((*f).to_owned(), (*t).to_owned())).collect();
+        for dir in dirs {
+            texts.extend(read_dir(dir)?);
+        }
+        let texts: Vec<_> = texts.iter().map(|(f, t)| (f.as_str(), t.as_str())).collect();
+        Self::from_texts(catalogue, &texts)
+    }
+
+    /// The views of these (file name, text) pairs alone.
+    pub fn from_texts(catalogue: &Catalogue, texts: &[(&str, &str)]) -> Result<Registry, FeatureError> {
+        let ctx = plan::session(catalogue)?;
+        let mut registry = Registry { views: Vec::new(), by_name: HashMap::new() };
+        for (file, text) in texts {
+            for definition in parse::parse(file, text)? {
+                if let Some(other) = registry.view(&definition.name) {
+                    let (line, column) = definition.at;
+                    return Err(FeatureError::Definition {
+                        message: format!(
+                            "the view {} is already defined in {}; give this one another name",
+                            definition.name, other.definition.file
+                        ),
+                        file: definition.file,
+                        line,
+                        column,
+                    });
+                }
+                let id = registry.views.len() as u32;
+                let view = compile(&ctx, definition, id)?;
+                registry.by_name.insert(view.name.to_string(), registry.views.len());
+                registry.views.push(Arc::new(view));
+            }
+        }
+        Ok(registry)
+    }
+
+    /// All views, by number.
+    pub fn views(&self) -> &[Arc<View>] {
+        &self.views
+    }
+
+    /// A view by name.
+    pub fn view(&self, name: &str) -> Option<&Arc<View>> {
+        self.by_name.get(name).map(|i| &self.views[*i])
+    }
+
+    /// Every feature there is, as `view.feature_window`.
+    pub fn feature_names(&self) -> impl Iterator<Item = String> + '_ {
+        self.views.iter().flat_map(|v| v.feature_names().map(move |f| format!("{}.{f}", v.name)))
+    }
+
+    /// Resolves names (`view.feature_window`) once, for many reads.
+    ///
+    /// # Errors
+    /// A name that is not there, with the nearest that is.
+    pub fn prepare<S: AsRef<str>>(&self, names: &[S]) -> Result<Prepared, FeatureError> {
+        let mut parts: Vec<PreparedView> = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let name = name.as_ref();
+            let (view, slot) = self.find(name)?;
+            let part = match parts.iter_mut().find(|p| p.view.id == view.id) {
+                Some(part) => part,
+                None => {
+                    parts.push(PreparedView { view: view.clone(), slots: Vec::new() });
+                    let last = parts.len() - 1;
+                    &mut parts[last]
+                }
+            };
+            part.slots.push(PreparedSlot { at, slot, window_ms: view.windows()[slot / view.outputs.len()].millis });
+        }
+        Ok(Prepared { names: names.iter().map(|n| n.as_ref().into()).collect(), parts })
+    }
+
+    /// Every feature of these views.
+    pub fn prepare_views<S: AsRef<str>>(&self, views: &[S]) -> Result<Prepared, FeatureError> {
+        let mut names = Vec::new();
+        for name in views {
+            let name = name.as_ref();
+            let view = self.view(name).ok_or_else(|| {
+                let known = self.views.iter().map(|v| v.name.to_string());
+                FeatureError::Request(format!("there is no view `{name}`{}", nearest(name, known)))
+            })?;
+            names.extend(view.feature_names().map(|f| format!("{name}.{f}")));
+        }
+        self.prepare(&names)
+    }
+
+    fn find(&self, name: &str) -> Result<(&Arc<View>, usize), FeatureError> {
+        let found = name.split_once('.').and_then(|(view, feature)| {
+            let view = self.view(view)?;
+            let slot = view.feature_names().position(|f| f == feature)?;
+            Some((view, slot))
+        });
+        found.ok_or_else(|| {
+            FeatureError::Request(format!(
+                "there is no feature `{name}`{}; features are named view.feature_window",
+                nearest(name, self.feature_names())
+            ))
+        })
+    }
+
+    /// The registry as the read API shows it.
+    pub fn describe(&self) -> Vec<ViewDescription> {
+        self.views.iter().map(|v| describe(v)).collect()
+    }
+}
+
+fn compile(
+    ctx: &datafusion::execution::context::SessionContext,
+    definition: Definition,
+    id: u32,
+) -> Result<View, FeatureError> {
+    let plan = plan::plan(ctx, &definition)?;
+    let (kernel, described) = Kernel::new(&definition.name, &plan, &definition.windows).map_err(|e| match e {
+        FeatureError::Request(message) => FeatureError::Definition {
+            file: definition.file.clone(),
+            line: definition.select_at.0,
+            column: definition.select_at.1,
+            message,
+        },
+        other => other,
+    })?;
+    let outputs = plan
+        .outputs
+        .iter()
+        .zip(described)
+        .map(|((name, _), (data_type, empty))| Output { name: name.clone(), kind: kind(&data_type), data_type, empty })
+        .collect();
+    let mut h = xxhash_rust::xxh3::Xxh3::new();
+    h.update(ENGINE_FORMAT.as_bytes());
+    h.update(definition.entity.as_bytes());
+    for w in &definition.windows {
+        h.update(&w.millis.to_le_bytes());
+    }
+    h.update(definition.select.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
+    h.update(format!("{:?}", plan.input).as_bytes());
+    let version = h.digest();
+    Ok(View {
+        id,
+        table: plan.table,
+        outputs,
+        version,
+        version_text: format!("{version:016x}").into(),
+        name: definition.name.as_str().into(),
+        kernel,
+        definition,
+    })
+}
+
+fn kind(t: &DataType) -> ValueType {
+    match t {
+        DataType::Int64 => ValueType::Int,
+        DataType::Float64 => ValueType::Float,
+        DataType::Boolean => ValueType::Bool,
+        DataType::Utf8 => ValueType::Text,
+        DataType::List(_) => ValueType::List,
+        _ => ValueType::Time,
+    }
+}
+
+fn read_dir(dir: &Path) -> Result<Vec<(String, String)>, FeatureError> {
+    let unreadable = |e: std::io::Error| {
+        FeatureError::Request(format!("reading feature views from {}: {e}; check views.dirs", dir.display()))
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|e| e == "sql") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let read = |p: &PathBuf| Ok((p.display().to_string(), std::fs::read_to_string(p).map_err(unreadable)?));
+    files.iter().map(read).collect()
+}
+
+fn nearest(wanted: &str, known: impl Iterator<Item = String>) -> String {
+    let score = |k: &str| {
+        let common = k.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
+        (common * 2).saturating_sub(k.len().abs_diff(wanted.len()))
+    };
+    match known.max_by_key(|k| score(k)) {
+        Some(k) if score(&k) > 2 => format!("; did you mean `{k}`?"),
+        _ => String::new(),
+    }
+}
+
+/// Names resolved to places: what a read needs, and nothing to look up again.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The names as asked, in order.
+    pub names: Arc<[Arc<str>]>,
+    pub(crate) parts: Vec<PreparedView>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PreparedView {
+    pub view: Arc<View>,
+    pub slots: Vec<PreparedSlot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PreparedSlot {
+    /// Place in the answer.
+    pub at: usize,
+    /// Place in the view's row.
+    pub slot: usize,
+    pub window_ms: i64,
+}
+
+/// A view as the registry read shows it.
+#[derive(Debug, Serialize)]
+pub struct ViewDescription {
+    /// Name.
+    pub view: String,
+    /// Comment above its definition.
+    pub description: String,
+    /// Entity column.
+    pub entity: String,
+    /// SQL table it reads.
+    pub table: String,
+    /// Hash of its definition.
+    pub version: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Freshness objective, in milliseconds.
+    pub freshness_ms: Option<i64>,
+    /// Allowed lateness, in milliseconds.
+    pub lateness_ms: i64,
+    /// Window labels.
+    pub windows: Vec<String>,
+    /// Features.
+    pub features: Vec<FeatureDescription>,
+}
+
+/// A feature as the registry read shows it.
+#[derive(Debug, Serialize)]
+pub struct FeatureDescription {
+    /// `view.feature_window`.
+    pub name: String,
+    /// Type of its values.
+    #[serde(rename = "type")]
+    pub kind: ValueType,
+    /// What an entity without signals reads.
+    pub empty: Value,
+}
+
+fn describe(v: &View) -> ViewDescription {
+    let outputs = v.windows().iter().flat_map(|_| &v.outputs);
+    ViewDescription {
+        view: v.name.to_string(),
+        description: v.definition.description.clone(),
+        entity: v.definition.entity.clone(),
+        table: v.table.clone(),
+        version: v.version_text.to_string(),
+        owner: v.definition.owner.clone(),
+        freshness_ms: v.definition.freshness_ms,
+        lateness_ms: v.definition.lateness_ms,
+        windows: v.windows().iter().map(|w| w.label.clone()).collect(),
+        features: v
+            .feature_names()
+            .zip(outputs)
+            .map(|(f, o)| FeatureDescription { name: format!("{}.{f}", v.name), kind: o.kind, empty: o.empty.clone() })
+            .collect(),
+    }
+}

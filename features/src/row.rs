@@ -1,0 +1,145 @@
+//! The one value the online store keeps for an entity and view: finished values with the span of time they
+//! hold for, and the events that future values need, so that a read at any later instant is exact.
+//!
+//! Layout, little-endian: format (1), view version (8), partition (4), next offset (8), from (8), until (8),
+//! newest event (8), count of events (4), length of the text heap (4), then 9 bytes a value (tag, payload),
+//! the text heap, and the events ([`crate::events`]).
+
+use arrow::array::ArrayRef;
+use ingest::{
+    Millis,
+    log::{Offset, Partition},
+};
+
+use crate::{
+    events::EventList,
+    kernel::value_at,
+    value::Value,
+    view::View,
+};
+
+const FORMAT: u8 = 1;
+const HEADER: usize = 53;
+const SLOT: usize = 9;
+
+/// A row, read in place.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    bytes: &'a [u8],
+    slots: usize,
+    heap: usize,
+    /// The events behind future values.
+    pub events: EventList<'a>,
+}
+
+/// What a row says of itself, apart from values and events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowHeader {
+    /// Version of the view that made it.
+    pub version: u64,
+    /// Partition its entity's signals come from.
+    pub partition: Partition,
+    /// Every signal below this offset is in it.
+    pub next_offset: Offset,
+    /// The values hold from here,
+    pub from: Millis,
+    /// to here, excluded.
+    pub until: Millis,
+    /// Time of the newest event behind the values; `Millis::MIN` for none.
+    pub newest: Millis,
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row of `view`; `None` if the bytes are not one, or another version's.
+    pub fn parse(bytes: &'a [u8], view: &View) -> Option<Self> {
+        let slots = view.slots();
+        if bytes.first() != Some(&FORMAT) || bytes.len() < HEADER + slots * SLOT {
+            return None;
+        }
+        let count = u32::from_le_bytes(bytes.get(45..49)?.try_into().ok()?) as usize;
+        let heap_len = u32::from_le_bytes(bytes.get(49..53)?.try_into().ok()?) as usize;
+        let heap = HEADER + slots * SLOT;
+        let events = EventList::parse(count, bytes.get(heap + heap_len..)?)?;
+        let row = Row { bytes, slots, heap, events };
+        (row.u64_at(1) == view.version).then_some(row)
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        self.bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    /// Its header.
+    pub fn header(&self) -> RowHeader {
+        let partition = self.bytes.get(9..13).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+        RowHeader {
+            version: self.u64_at(1),
+            partition,
+            next_offset: self.u64_at(13),
+            from: self.u64_at(21) as i64,
+            until: self.u64_at(29) as i64,
+            newest: self.u64_at(37) as i64,
+        }
+    }
+
+    /// One finished value.
+    pub fn value(&self, slot: usize) -> Value {
+        if slot >= self.slots {
+            return Value::Null;
+        }
+        let at = HEADER + slot * SLOT;
+        let payload = self.u64_at(at + 1);
+        match self.bytes[at] {
+            1 => Value::Bool(payload != 0),
+            2 => Value::Int(payload as i64),
+            3 => Value::Float(f64::from_bits(payload)),
+            4 => Value::Time(payload as i64),
+            5 => {
+                let (start, len) = ((payload >> 32) as usize, (payload & 0xffff_ffff) as usize);
+                let text = self.bytes.get(self.heap + start..self.heap + start + len).unwrap_or_default();
+                Value::Text(String::from_utf8_lossy(text).into())
+            }
+            _ => Value::Null,
+        }
+    }
+}
+
+/// Writes a row: the values of row `index` of evaluated `columns`, and the events.
+pub fn write(
+    view: &View,
+    header: RowHeader,
+    columns: &[ArrayRef],
+    index: usize,
+    events: &crate::events::EventBuffer,
+) -> Vec<u8> {
+    let mut heap = Vec::new();
+    let mut to = Vec::with_capacity(HEADER + columns.len() * SLOT + events.len() * 48);
+    to.push(FORMAT);
+    to.extend_from_slice(&view.version.to_le_bytes());
+    to.extend_from_slice(&header.partition.to_le_bytes());
+    to.extend_from_slice(&header.next_offset.to_le_bytes());
+    to.extend_from_slice(&header.from.to_le_bytes());
+    to.extend_from_slice(&header.until.to_le_bytes());
+    to.extend_from_slice(&header.newest.to_le_bytes());
+    to.extend_from_slice(&(events.len() as u32).to_le_bytes());
+    to.extend_from_slice(&[0; 4]);
+    for column in columns {
+        let (tag, payload) = match value_at(column, index) {
+            Value::Null | Value::List(_) => (0, 0),
+            Value::Bool(b) => (1, u64::from(b)),
+            Value::Int(i) => (2, i as u64),
+            Value::Float(f) => (3, f.to_bits()),
+            Value::Time(t) => (4, t as u64),
+            Value::Text(t) => {
+                let start = heap.len() as u64;
+                heap.extend_from_slice(t.as_bytes());
+                (5, start << 32 | t.len() as u64)
+            }
+        };
+        to.push(tag);
+        to.extend_from_slice(&payload.to_le_bytes());
+    }
+    to[49..53].copy_from_slice(&(heap.len() as u32).to_le_bytes());
+    to.extend_from_slice(&heap);
+    events.write_to(&mut to);
+    to
+}

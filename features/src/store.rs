@@ -1,0 +1,241 @@
+//! Reading features: now, as of an instant of the past, and after one's own writes.
+
+use std::{sync::Arc, time::Duration};
+
+use ingest::{
+    Millis,
+    log::Position,
+};
+use tokio::sync::watch;
+
+use crate::{
+    error::FeatureError,
+    events::{EventBuffer, EventList},
+    kernel::value_at,
+    offline::{OfflineStore, ScanFilter},
+    online::OnlineStore,
+    registry::{Prepared, PreparedView, Registry},
+    row::Row,
+    value::{FeatureRow, Part, Value},
+};
+
+/// How far the stream job has come, for those who wait for it.
+#[derive(Debug, Clone)]
+pub struct Applied(watch::Sender<Position>);
+
+impl Default for Applied {
+    fn default() -> Self {
+        Applied(watch::Sender::new(Position::default()))
+    }
+}
+
+impl Applied {
+    /// Tells that everything below `position` can be read.
+    pub fn advance(&self, position: &Position) {
+        self.0.send_if_modified(|at| {
+            let changed = at != position;
+            at.clone_from(position);
+            changed
+        });
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> Position {
+        self.0.borrow().clone()
+    }
+}
+
+/// Features, to be read: a cheap handle.
+#[derive(Clone)]
+pub struct FeatureStore {
+    registry: Arc<Registry>,
+    online: Arc<dyn OnlineStore>,
+    history: Arc<dyn OfflineStore>,
+    applied: Applied,
+}
+
+impl FeatureStore {
+    /// Puts the parts together; `applied` is moved by the stream job.
+    pub fn new(
+        registry: Arc<Registry>,
+        online: Arc<dyn OnlineStore>,
+        history: Arc<dyn OfflineStore>,
+        applied: Applied,
+    ) -> Self {
+        FeatureStore { registry, online, history, applied }
+    }
+
+    /// The views there are.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The history behind `as_of` reads.
+    pub fn history(&self) -> &Arc<dyn OfflineStore> {
+        &self.history
+    }
+
+    /// How far the stream job has come.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Waits until everything below `position` can be read.
+    ///
+    /// # Errors
+    /// `NotYet` when that takes longer than `timeout`.
+    pub async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), FeatureError> {
+        let mut at = self.applied.0.subscribe();
+        let reached = tokio::time::timeout(timeout, at.wait_for(|at| at.covers(position))).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(FeatureError::NotYet(position.to_string(), timeout.as_millis() as u64)),
+        }
+    }
+
+    /// The values of one entity at `now`.
+    pub fn read_one(&self, prepared: &Prepared, entity: &str, now: Millis) -> Result<FeatureRow, FeatureError> {
+        let mut row = blank(prepared, entity, now);
+        for part in &prepared.parts {
+            let stored = self.online.get(&part.view, entity)?;
+            match stored.as_deref().and_then(|b| Row::parse(b, &part.view)) {
+                Some(stored) => {
+                    let header = stored.header();
+                    if header.from <= now && now < header.until {
+                        fill(&mut row, part, |slot| stored.value(slot), stored.events.newest_until(now), now);
+                    } else {
+                        let values = part.view.evaluate(&[(stored.events, now)])?;
+                        let newest = stored.events.newest_until(now);
+                        fill(&mut row, part, |slot| value_at(&values[slot], 0), newest, now);
+                    }
+                    let position = Position([(header.partition, header.next_offset)].into());
+                    push_part(&mut row, part, position);
+                }
+                None => push_part(&mut row, part, Position::default()),
+            }
+        }
+        Ok(row)
+    }
+
+    /// The values of many entities at one `now`: rows in the order asked, repeats and unknowns included.
+    pub fn read_now<S: AsRef<str>>(
+        &self,
+        prepared: &Prepared,
+        entities: &[S],
+        now: Millis,
+    ) -> Result<Vec<FeatureRow>, FeatureError> {
+        entities.iter().map(|e| self.read_one(prepared, e.as_ref(), now)).collect()
+    }
+
+    /// The values of many entities as of an instant of the past, from history, knowing all that is known
+    /// today: rows in the order asked, repeats and unknowns included.
+    pub fn read_as_of<S: AsRef<str>>(
+        &self,
+        prepared: &Prepared,
+        entities: &[S],
+        as_of: Millis,
+    ) -> Result<Vec<FeatureRow>, FeatureError> {
+        let mut rows: Vec<_> = entities.iter().map(|e| blank(prepared, e.as_ref(), as_of)).collect();
+        for part in &prepared.parts {
+            let subjects: Vec<&str> = entities.iter().map(|e| e.as_ref()).collect();
+            let filter = ScanFilter {
+                subjects: Some(subjects.iter().map(|s| (*s).to_owned()).collect()),
+                after: Some(as_of - part.view.longest()),
+                until: Some(as_of),
+                ..ScanFilter::default()
+            };
+            let past = PastEvents::read(self.history.as_ref(), &part.view, &filter)?;
+            let lists: Vec<_> = subjects.iter().map(|s| (past.of(s), as_of)).collect();
+            let values = part.view.evaluate(&lists)?;
+            for (i, (row, (events, _))) in rows.iter_mut().zip(&lists).enumerate() {
+                let newest = events.newest_until(as_of);
+                fill(row, part, |slot| value_at(&values[slot], i), newest, as_of);
+                push_part(row, part, past.position(subjects[i]));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Events of a view found in history, by entity.
+#[derive(Default)]
+pub struct PastEvents {
+    entities: std::collections::HashMap<String, (EventBuffer, Position)>,
+}
+
+impl PastEvents {
+    /// Reads what a filter lets through of the view's signal table.
+    pub fn read(
+        history: &dyn OfflineStore,
+        view: &crate::view::View,
+        filter: &ScanFilter,
+    ) -> Result<PastEvents, FeatureError> {
+        let mut past = PastEvents::default();
+        for batch in history.scan(&view.table, filter)? {
+            past.add(view, &batch)?;
+        }
+        Ok(past)
+    }
+
+    fn add(&mut self, view: &crate::view::View, batch: &arrow::array::RecordBatch) -> Result<(), FeatureError> {
+        use arrow::{array::AsArray, datatypes::{UInt32Type, UInt64Type}};
+        let events = view.project(batch)?;
+        let missing = |c| FeatureError::Damaged(format!("history of {} has no column {c}", view.table));
+        let column = |c| batch.column_by_name(c).ok_or_else(|| missing(c));
+        let subjects = column("subject")?.as_string::<i32>();
+        let partitions = column("partition")?.as_primitive::<UInt32Type>();
+        let offsets = column("offset")?.as_primitive::<UInt64Type>();
+        let mut by_entity: std::collections::HashMap<&str, Vec<usize>> = Default::default();
+        for (i, row) in events.rows.iter().enumerate() {
+            by_entity.entry(subjects.value(*row as usize)).or_default().push(i);
+        }
+        for (entity, found) in by_entity {
+            let (buffer, position) = self.entities.entry(entity.to_owned()).or_default();
+            let mut new: Vec<_> = found.iter().map(|i| events.get(*i)).collect();
+            *buffer = EventBuffer::merge(buffer.as_list(), &mut new, Millis::MIN);
+            for i in found {
+                let row = events.rows[i] as usize;
+                position.advance(partitions.value(row), offsets.value(row));
+            }
+        }
+        Ok(())
+    }
+
+    /// The events of one entity.
+    pub fn of(&self, entity: &str) -> EventList<'_> {
+        self.entities.get(entity).map(|(b, _)| b.as_list()).unwrap_or_default()
+    }
+
+    fn position(&self, entity: &str) -> Position {
+        self.entities.get(entity).map(|(_, p)| p.clone()).unwrap_or_default()
+    }
+}
+
+fn blank(prepared: &Prepared, entity: &str, as_of: Millis) -> FeatureRow {
+    let mut values = vec![Value::Null; prepared.names.len()];
+    for part in &prepared.parts {
+        let outputs = &part.view.outputs;
+        for s in &part.slots {
+            values[s.at].clone_from(&outputs[s.slot % outputs.len()].empty);
+        }
+    }
+    FeatureRow {
+        entity: entity.to_owned(),
+        age_ms: vec![None; values.len()],
+        values,
+        as_of,
+        parts: Vec::with_capacity(prepared.parts.len()),
+    }
+}
+
+fn fill(row: &mut FeatureRow, part: &PreparedView, value: impl Fn(usize) -> Value, newest: Option<Millis>, now: Millis) {
+    let age = newest.map(|t| now - t);
+    for s in &part.slots {
+        row.values[s.at] = value(s.slot);
+        row.age_ms[s.at] = age.filter(|a| *a < s.window_ms);
+    }
+}
+
+fn push_part(row: &mut FeatureRow, part: &PreparedView, position: Position) {
+    row.parts.push(Part { view: part.view.name.clone(), version: part.view.version_text.clone(), position });
+}

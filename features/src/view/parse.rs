@@ -1,0 +1,377 @@
+//! Reads `CREATE FEATURE VIEW name ENTITY e WINDOWS (…) [WITH (…)] AS SELECT …;` up to the SELECT, whose
+//! text is left to DataFusion.
+
+use datafusion::sql::sqlparser::{
+    dialect::GenericDialect,
+    tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace},
+};
+use ingest::Millis;
+
+use crate::error::FeatureError;
+
+/// A look-back span of a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// As it ends a feature's name: `24h`.
+    pub label: String,
+    /// Its length in milliseconds.
+    pub millis: Millis,
+}
+
+/// A definition as written, before DataFusion has seen its SELECT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// Name of the file, for messages.
+    pub file: String,
+    /// Name of the view.
+    pub name: String,
+    /// Name of the entity column.
+    pub entity: String,
+    /// The comment above the definition.
+    pub description: String,
+    /// Shortest first.
+    pub windows: Vec<Window>,
+    /// How far behind the newest signal a signal may come and still be counted on time.
+    pub lateness_ms: Millis,
+    /// Who answers for the view.
+    pub owner: Option<String>,
+    /// Freshness objective.
+    pub freshness_ms: Option<Millis>,
+    /// The SELECT, as written.
+    pub select: String,
+    /// Where the SELECT begins: line and column, from 1.
+    pub select_at: (u64, u64),
+    /// Where the definition begins.
+    pub at: (u64, u64),
+}
+
+/// Lateness allowed where a view does not say: a phone that was offline for a day.
+pub const DEFAULT_LATENESS_MS: Millis = 24 * 3_600_000;
+
+/// Every definition of a file.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Definition>, FeatureError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|e| {
+        FeatureError::Definition {
+            file: file.to_owned(),
+            line: e.location.line,
+            column: e.location.column,
+            message: e.message,
+        }
+    })?;
+    let mut p = Parser { file, text, tokens, at: 0, comment: String::new() };
+    let mut found = Vec::new();
+    while p.skip_space() {
+        found.push(p.definition()?);
+    }
+    Ok(found)
+}
+
+struct Parser<'a> {
+    file: &'a str,
+    text: &'a str,
+    tokens: Vec<TokenWithSpan>,
+    at: usize,
+    comment: String,
+}
+
+impl Parser<'_> {
+    /// Skips white space and stray semicolons, keeping the last run of comments; false at the end.
+    fn skip_space(&mut self) -> bool {
+        let mut newlines = 0;
+        while let Some(t) = self.tokens.get(self.at) {
+            match &t.token {
+                Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) => {
+                    if newlines > 1 {
+                        self.comment.clear();
+                    }
+                    newlines = 1; // the comment's own line end
+                    push_line(&mut self.comment, comment.trim());
+                }
+                Token::Whitespace(Whitespace::MultiLineComment(comment)) => {
+                    self.comment.clear();
+                    for line in comment.lines() {
+                        push_line(&mut self.comment, line.trim().trim_start_matches('*').trim());
+                    }
+                }
+                Token::Whitespace(Whitespace::Newline) => newlines += 1,
+                Token::Whitespace(_) | Token::SemiColon => {}
+                Token::EOF => return false,
+                _ => return true,
+            }
+            self.at += 1;
+        }
+        false
+    }
+
+    fn peek(&mut self) -> TokenWithSpan {
+        self.skip_space();
+        self.tokens.get(self.at).cloned().unwrap_or_else(TokenWithSpan::new_eof)
+    }
+
+    fn next(&mut self) -> TokenWithSpan {
+        let t = self.peek();
+        self.at += 1;
+        t
+    }
+
+    fn wrong<T>(&self, t: &TokenWithSpan, message: impl Into<String>) -> Result<T, FeatureError> {
+        let Location { line, column } = match t.span.start {
+            Location { line: 0, .. } => end_of(self.text),
+            at => at,
+        };
+        Err(FeatureError::Definition { file: self.file.to_owned(), line, column, message: message.into() })
+    }
+
+    fn keyword(&mut self, word: &str) -> Result<TokenWithSpan, FeatureError> {
+        let t = self.next();
+        match &t.token {
+            Token::Word(w) if w.value.eq_ignore_ascii_case(word) => Ok(t),
+            other => self.wrong(
+                &t,
+                format!(
+                    "expected {word}, found `{other}`; a definition reads CREATE FEATURE VIEW name ENTITY column \
+                     WINDOWS (1 HOUR, …) AS SELECT … GROUP BY column;"
+                ),
+            ),
+        }
+    }
+
+    fn ident(&mut self, what: &str) -> Result<String, FeatureError> {
+        let t = self.next();
+        match &t.token {
+            Token::Word(w) if is_name(&w.value) => Ok(w.value.clone()),
+            other => self.wrong(
+                &t,
+                format!("expected {what} (lower-case letters, digits and underscores), found `{other}`"),
+            ),
+        }
+    }
+
+    fn definition(&mut self) -> Result<Definition, FeatureError> {
+        let first = self.keyword("CREATE")?;
+        let description = std::mem::take(&mut self.comment);
+        self.keyword("FEATURE")?;
+        self.keyword("VIEW")?;
+        let name = self.ident("the view's name")?;
+        self.keyword("ENTITY")?;
+        let entity = self.ident("the entity's column")?;
+        self.keyword("WINDOWS")?;
+        let windows = self.windows()?;
+        let mut d = Definition {
+            file: self.file.to_owned(),
+            name,
+            entity,
+            description,
+            windows,
+            lateness_ms: DEFAULT_LATENESS_MS,
+            owner: None,
+            freshness_ms: None,
+            select: String::new(),
+            select_at: (0, 0),
+            at: (first.span.start.line, first.span.start.column),
+        };
+        if matches!(&self.peek().token, Token::Word(w) if w.value.eq_ignore_ascii_case("WITH")) {
+            self.at += 1;
+            self.options(&mut d)?;
+        }
+        self.keyword("AS")?;
+        let start = self.peek();
+        if !matches!(&start.token, Token::Word(w) if w.value.eq_ignore_ascii_case("SELECT")) {
+            return self.wrong(&start, format!("expected SELECT, found `{}`", start.token));
+        }
+        while let Some(t) = self.tokens.get(self.at)
+            && !matches!(t.token, Token::SemiColon | Token::EOF)
+        {
+            self.at += 1;
+        }
+        let end = self.tokens.get(self.at).map_or(self.text.len(), |t| match t.token {
+            Token::SemiColon => byte_at(self.text, t.span.start),
+            _ => self.text.len(),
+        });
+        d.select = self.text[byte_at(self.text, start.span.start)..end].trim_end().to_owned();
+        d.select_at = (start.span.start.line, start.span.start.column);
+        self.comment.clear();
+        Ok(d)
+    }
+
+    fn windows(&mut self) -> Result<Vec<Window>, FeatureError> {
+        self.punctuation(Token::LParen)?;
+        let mut windows: Vec<Window> = Vec::new();
+        loop {
+            let number = self.next();
+            let unit = self.next();
+            let window = match (&number.token, &unit.token) {
+                (Token::Number(n, _), Token::Word(u)) => span(n, &u.value),
+                _ => None,
+            };
+            let Some(window) = window else {
+                return self.wrong(
+                    &number,
+                    "expected a window such as 30 MINUTES, 24 HOURS or 7 DAYS (seconds, minutes, hours, days, weeks; \
+                     a whole number above 0, at most 10 years)",
+                );
+            };
+            if windows.iter().any(|w| w.label == window.label || w.millis == window.millis) {
+                return self.wrong(&number, format!("the window {} stands here twice", window.label));
+            }
+            windows.push(window);
+            let t = self.next();
+            match t.token {
+                Token::Comma => {}
+                Token::RParen => break,
+                other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
+            }
+        }
+        windows.sort_by_key(|w| w.millis);
+        Ok(windows)
+    }
+
+    fn options(&mut self, d: &mut Definition) -> Result<(), FeatureError> {
+        self.punctuation(Token::LParen)?;
+        loop {
+            let key = self.next();
+            self.punctuation(Token::Eq)?;
+            let value = self.next();
+            let Token::SingleQuotedString(text) = &value.token else {
+                return self.wrong(&value, format!("expected a quoted value, found `{}`", value.token));
+            };
+            let name = key.token.to_string().to_lowercase();
+            match name.as_str() {
+                "owner" => d.owner = Some(text.clone()),
+                "lateness" | "freshness" => {
+                    let mut words = text.split_whitespace();
+                    let parsed = match (words.next(), words.next(), words.next()) {
+                        (Some(n), Some(u), None) => span(n, u),
+                        _ => None,
+                    };
+                    let Some(w) = parsed else {
+                        return self.wrong(&value, format!("`{text}` is no span of time; write '2 hours'"));
+                    };
+                    if name == "lateness" {
+                        d.lateness_ms = w.millis;
+                    } else {
+                        d.freshness_ms = Some(w.millis);
+                    }
+                }
+                "resolution" => {
+                    return self.wrong(
+                        &key,
+                        "resolution is not supported yet; leave it out, the edge is then exact to the millisecond",
+                    );
+                }
+                other => {
+                    return self.wrong(&key, format!("unknown option `{other}`; there are lateness, freshness and owner"));
+                }
+            }
+            let t = self.next();
+            match t.token {
+                Token::Comma => {}
+                Token::RParen => return Ok(()),
+                other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
+            }
+        }
+    }
+
+    fn punctuation(&mut self, wanted: Token) -> Result<(), FeatureError> {
+        let t = self.next();
+        if t.token == wanted { Ok(()) } else { self.wrong(&t, format!("expected `{wanted}`, found `{}`", t.token)) }
+    }
+}
+
+fn push_line(to: &mut String, line: &str) {
+    if !to.is_empty() && !line.is_empty() {
+        to.push(' ');
+    }
+    to.push_str(line);
+}
+
+fn is_name(s: &str) -> bool {
+    s.len() <= 64
+        && s.starts_with(|c: char| c.is_ascii_lowercase())
+        && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// `24`, `HOURS` → 24h.
+fn span(number: &str, unit: &str) -> Option<Window> {
+    let n: i64 = number.parse().ok().filter(|n| *n > 0)?;
+    let (letter, unit_ms) = match unit.to_lowercase().trim_end_matches('s') {
+        "second" => ('s', 1_000),
+        "minute" => ('m', 60_000),
+        "hour" => ('h', 3_600_000),
+        "day" => ('d', 86_400_000),
+        "week" => ('w', 7 * 86_400_000),
+        _ => return None,
+    };
+    let millis = n.checked_mul(unit_ms).filter(|ms| *ms <= 3_660 * 86_400_000)?;
+    Some(Window { label: format!("{n}{letter}"), millis })
+}
+
+fn byte_at(text: &str, at: Location) -> usize {
+    let mut line = 1;
+    let mut column = 1;
+    for (i, c) in text.char_indices() {
+        if line == at.line && column == at.column {
+            return i;
+        }
+        if c == '\n' {
+            line += 1;
+            column = 1;
+        } else {
+            column += 1;
+        }
+    }
+    text.len()
+}
+
+fn end_of(text: &str) -> Location {
+    let line = text.lines().count().max(1) as u64;
+    Location { line, column: text.lines().last().map_or(0, |l| l.chars().count()) as u64 + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASKS: &str = "-- Tasks finished lately,\n-- and how they spread.\nCREATE FEATURE VIEW task_activity\n  ENTITY user_id\n  \
+        WINDOWS (7 DAYS, 1 HOUR)\n  WITH (lateness = '2 hours', owner = 'tips')\nAS SELECT subject AS user_id, count(*) AS n\n\
+        FROM task_completed GROUP BY user_id;\n";
+
+    #[test]
+    fn reads_a_definition() {
+        let found = parse("tasks.sql", TASKS).unwrap();
+        let [d] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((d.name.as_str(), d.entity.as_str()), ("task_activity", "user_id"));
+        assert_eq!(d.description, "Tasks finished lately, and how they spread.");
+        let labels: Vec<_> = d.windows.iter().map(|w| (w.label.as_str(), w.millis)).collect();
+        assert_eq!(labels, [("1h", 3_600_000), ("7d", 604_800_000)]);
+        assert_eq!(d.lateness_ms, 7_200_000);
+        assert_eq!(d.owner.as_deref(), Some("tips"));
+        assert!(d.select.starts_with("SELECT subject") && d.select.ends_with("GROUP BY user_id"), "{}", d.select);
+        assert_eq!(d.select_at, (7, 4));
+    }
+
+    #[test]
+    fn reads_several_definitions() {
+        let text = format!("{TASKS}\n{}", TASKS.replace("task_activity", "other"));
+        let names: Vec<_> = parse("f", &text).unwrap().into_iter().map(|d| d.name).collect();
+        assert_eq!(names, ["task_activity", "other"]);
+    }
+
+    #[test]
+    fn mistakes_name_their_place() {
+        let cases = [
+            ("CREATE VIEW x", "f:1:8: expected FEATURE"),
+            ("CREATE FEATURE VIEW X", "f:1:21: expected the view's name"),
+            ("CREATE FEATURE VIEW x ENTITY u\nWINDOWS (5 MOONS) AS SELECT", "f:2:10: expected a window"),
+            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (0 DAYS) AS SELECT", "f:1:41: expected a window"),
+            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY, 24 HOURS) AS SELECT", "stands here twice"),
+            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (foo = 'a') AS SELECT", "unknown option `foo`"),
+            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (lateness = 'soon') AS SELECT", "no span of time"),
+            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) AS", "expected SELECT"),
+        ];
+        for (text, wanted) in cases {
+            let message = parse("f", text).unwrap_err().to_string();
+            assert!(message.contains(wanted), "{text}: {message}");
+        }
+    }
+}

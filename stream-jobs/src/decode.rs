@@ -1,0 +1,64 @@
+//! Log records to Arrow: one batch a signal type.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use hashbrown::HashMap;
+use ingest::{
+    Millis,
+    catalogue::{Catalogue, SignalType, TableBuilder},
+    log::LogRecord,
+    record::Record,
+};
+
+use crate::{error::JobError, seen::Seen};
+
+/// The records of one partition, decoded.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// One batch for each type among them, rows in log order.
+    pub batches: Vec<(Arc<SignalType>, RecordBatch)>,
+    /// How many were decoded.
+    pub signals: usize,
+    /// Repeats left out.
+    pub duplicates: usize,
+    /// Records of a type that is no longer declared, left out.
+    pub undeclared: usize,
+    /// Newest event time among them.
+    pub newest: Option<Millis>,
+    /// Oldest arrival among them.
+    pub oldest_arrival: Option<Millis>,
+}
+
+/// Decodes the records of one partition, leaving out repeats.
+pub fn decode(catalogue: &Catalogue, records: &[LogRecord], seen: &mut Seen) -> Result<Decoded, JobError> {
+    let mut out = Decoded::default();
+    let mut builders: HashMap<String, (Arc<SignalType>, TableBuilder)> = HashMap::new();
+    for r in records {
+        let unreadable = |reason: String| JobError::Record { partition: r.partition, offset: r.offset, reason };
+        let record = Record::decode(&r.subject, &r.payload).map_err(|e| unreadable(e.to_string()))?;
+        if !builders.contains_key(&record.kind) {
+            let Some(kind) = catalogue.get(&record.kind) else {
+                out.undeclared += 1;
+                continue;
+            };
+            builders.insert(record.kind.clone(), (kind.clone(), kind.builder()));
+        }
+        if !seen.insert(r.key, record.time) {
+            out.duplicates += 1;
+            continue;
+        }
+        if let Some((_, builder)) = builders.get_mut(&record.kind) {
+            builder.append(r.partition, r.offset, &record).map_err(|e| unreadable(e.to_string()))?;
+        }
+        out.signals += 1;
+        out.newest = out.newest.max(Some(record.time));
+        out.oldest_arrival = Some(out.oldest_arrival.map_or(record.received_at, |t| t.min(record.received_at)));
+    }
+    for (kind, mut builder) in builders.into_values() {
+        if builder.len() > 0 {
+            out.batches.push((kind, builder.finish()));
+        }
+    }
+    Ok(out)
+}

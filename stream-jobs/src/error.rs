@@ -1,0 +1,36 @@
+//! What can stop a job.
+
+use features::{FeatureError, offline::HistoryError};
+use ingest::log::LogError;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The log could not be read.
+    #[error("stream job: {0}")]
+    Log(#[from] LogError),
+    /// Features could not be computed or put online.
+    #[error("stream job: {0}")]
+    Features(#[from] FeatureError),
+    /// History did not take rows.
+    #[error("stream job: {0}")]
+    History(#[from] HistoryError),
+    /// The checkpoint could not be read or written.
+    #[error("checkpoint {file}: {reason}; if the file is damaged, move it away: the job then starts again from the log")]
+    Checkpoint {
+        /// File of the checkpoint.
+        file: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A record of the log is not what the door writes.
+    #[error("stream job: the record at {partition}:{offset} cannot be read: {reason}")]
+    Record {
+        /// Its partition.
+        partition: u32,
+        /// Its offset.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,400 @@
+//! The loop: read, decode, apply, put online, append to history, move on; sweep when time has passed;
+//! checkpoint now and then.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use features::{
+    FeatureStore, View,
+    offline::OfflineStore,
+    online::OnlineStore,
+    store::Applied,
+};
+use ingest::{
+    Clock, Millis,
+    catalogue::Catalogue,
+    log::{Log, LogRecord, Position, Topic},
+};
+use metrics::{counter, gauge, histogram};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    checkpoint::{Checkpoint, Delta},
+    decode::{Decoded, decode},
+    error::JobError,
+    metrics as names,
+    shard::{Changes, Shard},
+};
+
+/// Name under which the job commits its place in the log.
+pub const CONSUMER: &str = "stream";
+
+/// How the job runs.
+#[derive(Debug, Clone)]
+pub struct JobOptions {
+    /// File of the checkpoint.
+    pub checkpoint_file: PathBuf,
+    /// Time between checkpoints.
+    pub checkpoint_every: Duration,
+    /// Most records in a micro-batch.
+    pub batch: usize,
+    /// Time between sweeps for departures.
+    pub sweep_every: Duration,
+    /// History rows not yet durable at which a checkpoint is made early, in bytes.
+    pub history_buffer: usize,
+}
+
+impl JobOptions {
+    /// The defaults, with the checkpoint in this file.
+    pub fn new(checkpoint_file: PathBuf) -> Self {
+        JobOptions {
+            checkpoint_file,
+            checkpoint_every: Duration::from_secs(10),
+            batch: 65_536,
+            sweep_every: Duration::from_millis(200),
+            history_buffer: 256 << 20,
+        }
+    }
+}
+
+/// A request to take a person out of state, online store and history; answers how many history rows went.
+type Erasure = (String, oneshot::Sender<Result<u64, String>>);
+
+/// Asks a running job to erase people.
+#[derive(Debug, Clone)]
+pub struct Eraser(mpsc::Sender<Erasure>);
+
+impl Eraser {
+    /// Takes a person out of the job's state, the online store and history; answers how many rows of
+    /// history there were. Erase them from the log first, or they come back with the next replay.
+    pub async fn erase(&self, subject: &str) -> Result<u64, String> {
+        let (tx, rx) = oneshot::channel();
+        let stopped = || "the stream job is not running; try again once it is".to_owned();
+        self.0.send((subject.to_owned(), tx)).await.map_err(|_| stopped())?;
+        rx.await.map_err(|_| stopped())?
+    }
+}
+
+/// The stream job over all partitions of one log.
+pub struct Job {
+    log: Arc<dyn Log>,
+    catalogue: Arc<Catalogue>,
+    views: Vec<Arc<View>>,
+    online: Arc<dyn OnlineStore>,
+    history: Arc<dyn OfflineStore>,
+    applied: Applied,
+    clock: Clock,
+    options: JobOptions,
+    checkpoint: Arc<Checkpoint>,
+    shards: Vec<Shard>,
+    position: Position,
+    /// What the checkpoint under way holds, to be written again should it fail.
+    saving: Option<(Instant, tokio::task::JoinHandle<Result<Position, (Box<Delta>, String)>>)>,
+    unsaved: Option<Box<Delta>>,
+    saved_at: Instant,
+    saved: Position,
+    collected_at: Millis,
+    erasures: mpsc::Receiver<Erasure>,
+    eraser: mpsc::Sender<Erasure>,
+}
+
+impl Job {
+    /// Opens the checkpoint and restores state and online store from it.
+    pub fn open(
+        log: Arc<dyn Log>,
+        catalogue: Arc<Catalogue>,
+        features: &FeatureStore,
+        online: Arc<dyn OnlineStore>,
+        clock: Clock,
+        options: JobOptions,
+    ) -> Result<Self, JobError> {
+        let views = features.registry().views().to_vec();
+        let checkpoint = Checkpoint::open(&options.checkpoint_file)?;
+        let partitions = log.partitions(Topic::Signals);
+        let mut shards: Vec<Shard> = (0..partitions).map(|p| Shard::new(p, &views)).collect();
+        let restored = checkpoint.load(&views)?;
+        for (p, t) in restored.watermarks {
+            if let Some(s) = shards.get_mut(p as usize) {
+                s.watermark = t;
+            }
+        }
+        for (p, keys) in restored.seen {
+            if let Some(s) = shards.get_mut(p as usize) {
+                s.seen.restore(keys.into_iter());
+            }
+        }
+        for (view, entity, bytes) in restored.rows {
+            let p = ingest::log::partition_of(&entity, partitions);
+            shards[p as usize].restore(view.id, entity, bytes);
+        }
+        let (eraser, erasures) = mpsc::channel(16);
+        let mut job = Job {
+            log,
+            catalogue,
+            online,
+            history: features.history().clone(),
+            applied: features.applied().clone(),
+            clock,
+            options,
+            checkpoint: Arc::new(checkpoint),
+            shards,
+            saved: restored.position.clone(),
+            position: restored.position,
+            saving: None,
+            unsaved: None,
+            saved_at: Instant::now(),
+            collected_at: Millis::MIN,
+            erasures,
+            eraser,
+            views,
+        };
+        job.fill_new_views(&restored.new_views)?;
+        for s in &job.shards {
+            job.online.put_many(s.rows().collect())?;
+        }
+        job.applied.advance(&job.position);
+        Ok(job)
+    }
+
+    /// A handle through which people are erased.
+    pub fn eraser(&self) -> Eraser {
+        Eraser(self.eraser.clone())
+    }
+
+    /// How far the job has come.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Views that came since the last run start from history, so that they do not begin empty.
+    fn fill_new_views(&mut self, fresh: &[Arc<View>]) -> Result<(), JobError> {
+        for view in fresh {
+            let oldest = self.shards.iter().map(|s| s.watermark).min().unwrap_or(Millis::MIN);
+            let filter = features::offline::ScanFilter {
+                after: Some(oldest.saturating_sub(view.horizon())),
+                ..Default::default()
+            };
+            let mut rows = 0;
+            for batch in self.history.stream(&view.table, &filter)? {
+                let batch = batch?;
+                rows += batch.num_rows();
+                for (shard, part) in crate::shard::by_partition(&batch, self.shards.len())? {
+                    let mut changes = Changes::default();
+                    self.shards[shard].apply_to(view, &part, &mut changes)?;
+                }
+            }
+            tracing::info!(view = %view.name, signals = rows, "a new view was filled from history");
+        }
+        Ok(())
+    }
+
+    /// Runs until `stop` turns true, then makes a last checkpoint.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), JobError> {
+        let partitions: Vec<_> = self.shards.iter().map(|s| s.partition).collect();
+        let mut reader = self.log.reader(Topic::Signals, &partitions, &self.position)?;
+        let mut sweep = tokio::time::interval(self.options.sweep_every);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some((subject, answer)) = self.erasures.recv() => {
+                    let done = self.erase(&subject).await.map_err(|e| e.to_string());
+                    let _ = answer.send(done);
+                }
+                _ = sweep.tick() => self.tick().await?,
+                records = reader.next(self.options.batch) => self.apply(&records?)?,
+            }
+        }
+        self.save().await
+    }
+
+    /// One micro-batch, start to end.
+    pub fn apply(&mut self, records: &[LogRecord]) -> Result<(), JobError> {
+        let started = Instant::now();
+        let mut of_shard: Vec<Vec<LogRecord>> = vec![Vec::new(); self.shards.len()];
+        for r in records {
+            of_shard[r.partition as usize].push(r.clone());
+        }
+        let catalogue = &self.catalogue;
+        let step = |(shard, records): (&mut Shard, &Vec<LogRecord>)| -> Result<(Decoded, Changes), JobError> {
+            let decoded = decode(catalogue, records, &mut shard.seen)?;
+            shard.watermark = shard.watermark.max(decoded.newest.unwrap_or(Millis::MIN));
+            let mut changes = Changes::default();
+            for (kind, batch) in &decoded.batches {
+                shard.apply(&kind.table, batch, &mut changes)?;
+            }
+            Ok((decoded, changes))
+        };
+        let work = self.shards.iter_mut().zip(&of_shard).filter(|(_, r)| !r.is_empty());
+        let done: Vec<_> = if records.len() < 2_000 {
+            work.map(step).collect()
+        } else {
+            // Shards share nothing, so each large piece of work gets a thread.
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = work.map(|w| scope.spawn(|| step(w))).collect();
+                threads.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+            })
+        };
+        let mut oldest_arrival: Option<Millis> = None;
+        for result in done {
+            let (decoded, changes) = result?;
+            for (kind, batch) in decoded.batches {
+                counter!(names::SIGNALS, "type" => kind.name.clone()).increment(batch.num_rows() as u64);
+                self.history.append(&kind.table, batch)?;
+            }
+            counter!(names::DUPLICATES).increment(decoded.duplicates as u64);
+            counter!(names::UNDECLARED).increment(decoded.undeclared as u64);
+            oldest_arrival = oldest_arrival.into_iter().chain(decoded.oldest_arrival).min();
+            self.publish(changes)?;
+        }
+        for r in records {
+            self.position.advance(r.partition, r.offset);
+        }
+        self.applied.advance(&self.position);
+        if let Some(t) = oldest_arrival {
+            histogram!(names::FRESHNESS).record(((self.clock)() - t).max(0) as f64 / 1e3);
+        }
+        histogram!(names::BATCH).record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn publish(&self, changes: Changes) -> Result<(), JobError> {
+        for (view, count) in changes.late {
+            counter!(names::LATE, "view" => view.name.to_string()).increment(count as u64);
+        }
+        self.online.put_many(changes.rows)?;
+        for (view, values) in changes.values {
+            self.history.append(&view.history_table(), values)?;
+        }
+        Ok(())
+    }
+
+    /// What time brings: departures from windows, checkpoints, gauges.
+    async fn tick(&mut self) -> Result<(), JobError> {
+        let end = self.log.end(Topic::Signals);
+        let lag: u64 = end.0.iter().map(|(p, o)| o.saturating_sub(self.position.get(*p))).sum();
+        gauge!(names::LAG).set(lag as f64);
+        if lag == 0 {
+            // Behind the log, values are about to change anyway.
+            self.sweep((self.clock)(), 2_048)?;
+        }
+        for s in self.shards.iter().filter(|s| s.watermark > Millis::MIN) {
+            gauge!(names::WATERMARK, "partition" => s.partition.to_string()).set(s.watermark as f64 / 1e3);
+        }
+        gauge!(names::ROWS).set(self.shards.iter().map(|s| s.len()).sum::<usize>() as f64);
+        let full = self.history.buffered_bytes() > self.options.history_buffer;
+        if full || (self.saved_at.elapsed() >= self.options.checkpoint_every && self.position != self.saved) {
+            self.start_saving().await;
+        }
+        Ok(())
+    }
+
+    /// Brings values up to date that changed because time passed; at most `limit` rows a view and partition.
+    pub fn sweep(&mut self, now: Millis, limit: usize) -> Result<(), JobError> {
+        let mut changes = Changes::default();
+        for s in &mut self.shards {
+            s.sweep(now, limit, &mut changes)?;
+        }
+        self.publish(changes)
+    }
+
+    /// Starts a checkpoint, unless one is under way; collects the one before.
+    async fn start_saving(&mut self) {
+        if self.saving.as_ref().is_some_and(|(_, s)| !s.is_finished()) {
+            return;
+        }
+        self.finish_saving().await;
+        self.saved_at = Instant::now();
+        let newest = self.shards.iter().map(|s| s.watermark).max().unwrap_or(Millis::MIN);
+        if newest.saturating_sub(self.collected_at) > 86_400_000 {
+            self.collected_at = newest;
+            let mut changes = Changes::default();
+            self.shards.iter_mut().for_each(|s| s.forget_old(&mut changes));
+            if let Err(e) = self.publish(changes) {
+                tracing::error!(error = %e, "rows that left every window were not taken out of the online store");
+            }
+        }
+        let mut delta = self.unsaved.take().unwrap_or_default();
+        for s in &mut self.shards {
+            let horizon = s.horizon();
+            delta.rows.extend(s.take_dirty());
+            delta.seen.push((s.partition, s.seen.take_fresh()));
+            delta.horizons.retain(|(p, _)| *p != s.partition);
+            delta.horizons.push((s.partition, horizon));
+            delta.watermarks.retain(|(p, _)| *p != s.partition);
+            delta.watermarks.push((s.partition, s.watermark));
+            s.seen.prune(horizon);
+        }
+        delta.position = self.position.clone();
+        if let Err(e) = self.history.seal(&self.position) {
+            tracing::error!(error = %e, "history could not be sealed; the checkpoint is tried again later");
+            counter!(names::CHECKPOINT_FAILURES).increment(1);
+            self.unsaved = Some(delta);
+            return;
+        }
+        let (history, checkpoint, views) = (self.history.clone(), self.checkpoint.clone(), self.views.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            // History first: if we die in between, the job replays from its older position, and history
+            // leaves out what it has.
+            let written = history.persist().map_err(|e| e.to_string());
+            match written.and_then(|_| checkpoint.commit(&views, &delta).map_err(|e| e.to_string())) {
+                Ok(()) => Ok(delta.position.clone()),
+                Err(e) => Err((delta, e)),
+            }
+        });
+        self.saving = Some((Instant::now(), task));
+    }
+
+    async fn finish_saving(&mut self) {
+        let Some((started, task)) = self.saving.take() else { return };
+        match task.await {
+            Ok(Ok(position)) => {
+                histogram!(names::CHECKPOINT).record(started.elapsed().as_secs_f64());
+                if let Err(e) = self.log.commit(CONSUMER, Topic::Signals, &position).await {
+                    tracing::warn!(error = %e, "the job's place in the log was not committed");
+                }
+                self.saved = position;
+            }
+            Ok(Err((delta, error))) => {
+                tracing::error!(error, "a checkpoint failed; it is tried again");
+                counter!(names::CHECKPOINT_FAILURES).increment(1);
+                self.unsaved = Some(delta);
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "a checkpoint was cut off");
+                counter!(names::CHECKPOINT_FAILURES).increment(1);
+            }
+        }
+    }
+
+    /// Makes everything applied so far durable.
+    pub async fn save(&mut self) -> Result<(), JobError> {
+        self.finish_saving().await;
+        self.start_saving().await;
+        self.finish_saving().await;
+        if self.unsaved.is_some() {
+            return Err(JobError::Checkpoint {
+                file: self.options.checkpoint_file.display().to_string(),
+                reason: "not durable; see the log for the cause".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn erase(&mut self, subject: &str) -> Result<u64, JobError> {
+        let mut changes = Changes::default();
+        self.shards.iter_mut().for_each(|s| s.erase(subject, &mut changes));
+        self.publish(changes)?;
+        self.finish_saving().await;
+        let history = self.history.clone();
+        let owned = subject.to_owned();
+        let rows = tokio::task::spawn_blocking(move || history.erase(&owned)).await;
+        let rows = rows.unwrap_or_else(|p| std::panic::resume_unwind(p.into_panic()))?;
+        self.save().await?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,42 @@
+//! Names of what the job measures.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Signals applied, by type.
+pub const SIGNALS: &str = "kairos_stream_signals_total";
+/// Repeats left out.
+pub const DUPLICATES: &str = "kairos_stream_duplicates_total";
+/// Signals later than their view allows, by view; they count in values and in history all the same while
+/// a window can still reach them.
+pub const LATE: &str = "kairos_stream_late_total";
+/// Records of types that are no longer declared, left out.
+pub const UNDECLARED: &str = "kairos_stream_undeclared_total";
+/// Records between the log's end and the job.
+pub const LAG: &str = "kairos_stream_lag_records";
+/// Newest event time, by partition, in seconds since the epoch.
+pub const WATERMARK: &str = "kairos_stream_watermark_seconds";
+/// From arrival at the door to a readable value, in seconds.
+pub const FRESHNESS: &str = "kairos_feature_freshness_seconds";
+/// Time a micro-batch takes, in seconds.
+pub const BATCH: &str = "kairos_stream_batch_seconds";
+/// Time a checkpoint takes to become durable, in seconds.
+pub const CHECKPOINT: &str = "kairos_stream_checkpoint_seconds";
+/// Checkpoints that failed; the next one includes what they would have written.
+pub const CHECKPOINT_FAILURES: &str = "kairos_stream_checkpoint_failures_total";
+/// Rows of entities and views held.
+pub const ROWS: &str = "kairos_stream_rows";
+
+/// Describes all of them to the recorder.
+pub fn describe() {
+    describe_counter!(SIGNALS, Unit::Count, "Signals applied to feature views, by type");
+    describe_counter!(DUPLICATES, Unit::Count, "Repeated signals left out by the stream job");
+    describe_counter!(LATE, Unit::Count, "Signals later than their view's allowed lateness, by view");
+    describe_counter!(UNDECLARED, Unit::Count, "Log records of undeclared types left out");
+    describe_gauge!(LAG, Unit::Count, "Records between the end of the log and the stream job");
+    describe_gauge!(WATERMARK, Unit::Seconds, "Newest event time by partition, since the epoch");
+    describe_histogram!(FRESHNESS, Unit::Seconds, "From arrival at the door to a readable value");
+    describe_histogram!(BATCH, Unit::Seconds, "Duration of a micro-batch");
+    describe_histogram!(CHECKPOINT, Unit::Seconds, "Duration of a checkpoint");
+    describe_counter!(CHECKPOINT_FAILURES, Unit::Count, "Checkpoints that failed");
+    describe_gauge!(ROWS, Unit::Count, "Rows of entities and views held in state");
+}

@@ -1,0 +1,201 @@
+//! Random signals, views, batch sizes, restarts and partition counts: every value the engine serves equals
+//! what the view's SQL gives as a plain batch over the admitted signals, run by DataFusion as a whole query.
+//!
+//! The number of cases is `PROPTEST_CASES` (default 48 here); a failing case prints its seed.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{collections::HashSet, sync::Arc};
+
+use arrow::array::ArrayRef;
+use datafusion::prelude::SessionContext;
+use features::{Registry, Value};
+use ingest::{Millis, catalogue::Catalogue};
+use proptest::prelude::*;
+use support::{Engine, Signal, same};
+
+/// Views, and the same SELECT in DataFusion's own words where ours says less (`last` goes by time, source, id).
+const VIEWS: [(&str, &str, &[(&str, Millis)]); 3] = [
+    (
+        "SELECT subject AS user_id, count(*) AS n, sum(minutes) AS total, avg(minutes) AS mean, min(minutes) AS least,
+         max(minutes) AS most, count(DISTINCT project) AS projects, count(DISTINCT minutes) AS lengths
+         FROM task_completed GROUP BY user_id",
+        "",
+        &[("30m", 1_800_000), ("1h", 3_600_000), ("1d", 86_400_000)],
+    ),
+    (
+        "SELECT subject AS user_id, first(project) AS opened, last(project) AS closed,
+         last(minutes) FILTER (WHERE minutes > 3) AS long, count(minutes) FILTER (WHERE project = 'b') AS of_b
+         FROM task_completed WHERE minutes IS DISTINCT FROM 7 GROUP BY user_id",
+        "SELECT subject AS user_id, first_value(project ORDER BY time, source, id) AS opened,
+         last_value(project ORDER BY time, source, id) AS closed,
+         last_value(minutes ORDER BY time, source, id) FILTER (WHERE minutes > 3) AS long,
+         count(minutes) FILTER (WHERE project = 'b') AS of_b
+         FROM task_completed WHERE minutes IS DISTINCT FROM 7 GROUP BY user_id",
+        &[("1h", 3_600_000), ("7d", 604_800_000)],
+    ),
+    (
+        "SELECT subject AS user_id, sum(mood / 7.0) AS total, avg(mood) AS mean, stddev(mood) AS spread,
+         max(time) AS latest, bool_and(mood > 2) AS fine, coalesce(sum(stress), 0) + count(*) AS mixed
+         FROM mood_reported GROUP BY user_id",
+        "",
+        &[("2h", 7_200_000), ("1d", 86_400_000), ("4w", 2_419_200_000)],
+    ),
+];
+
+fn views_sql() -> String {
+    let one = |(i, (select, _, windows)): (usize, &(&str, &str, &[(&str, Millis)]))| {
+        let spans: Vec<String> = windows.iter().map(|(_, ms)| format!("{} SECONDS", ms / 1000)).collect();
+        format!("CREATE FEATURE VIEW v{i} ENTITY user_id WINDOWS ({}) AS {select};\n", spans.join(", "))
+    };
+    VIEWS.iter().enumerate().map(one).collect()
+}
+
+/// The batch recomputation of one view and window.
+fn batch(catalogue: &Catalogue, view: usize, window: Millis, signals: &[Signal], entity: &str, at: Millis) -> Vec<ArrayRef> {
+    let (select, reference, _) = VIEWS[view];
+    let sql = if reference.is_empty() { select } else { reference };
+    let table = if sql.contains("task_completed") { "task_completed" } else { "mood_reported" };
+    let kind = catalogue.by_table(table).unwrap();
+    let mut seen = HashSet::new();
+    let mut builder = kind.builder();
+    for s in signals.iter().filter(|s| seen.insert((s.source.clone(), s.id.clone()))) {
+        let time = s.time.as_millisecond();
+        if s.kind == kind.name && s.subject == entity && at - window < time && time <= at {
+            builder.append(0, 0, &s.record(catalogue)).unwrap();
+        }
+    }
+    // Without GROUP BY an empty input gives one row, as an empty window does.
+    let sql = sql.replace("subject AS user_id,", "").replace("GROUP BY user_id", "");
+    let ctx = SessionContext::new();
+    ctx.register_batch(table, builder.finish()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let batches = runtime.block_on(async { ctx.sql(&sql).await.unwrap().collect().await.unwrap() });
+    batches[0].columns().to_vec()
+}
+
+fn scalar(column: &ArrayRef) -> Value {
+    use datafusion::common::ScalarValue::*;
+    match datafusion::common::ScalarValue::try_from_array(column, 0).unwrap() {
+        s if s.is_null() => Value::Null,
+        Int64(Some(i)) => Value::Int(i),
+        Int32(Some(i)) => Value::Int(i.into()),
+        Float64(Some(f)) => Value::Float(f),
+        Boolean(Some(b)) => Value::Bool(b),
+        Utf8(Some(s)) | Utf8View(Some(s)) => Value::Text(s.into()),
+        TimestampMillisecond(Some(t), _) => Value::Time(t),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+const EPOCH: Millis = 1_700_000_000_000;
+
+fn signal() -> impl Strategy<Value = Signal> {
+    let time = prop_oneof![
+        4 => 0..7_200_000i64,                          // a burst
+        2 => (0..200i64).prop_map(|i| i * 60_000),     // equal times
+        2 => 0..90_000_000i64,                         // a day
+        1 => 0..3_000_000_000i64,                      // gaps of weeks
+    ];
+    let who = prop::sample::select(vec!["ada", "grace", "żółw 🐢", "o"]);
+    let minutes = prop::option::weighted(0.8, 0..10i64);
+    let project = prop::option::weighted(0.7, prop::sample::select(vec!["a", "b", "", "ünïcode"]));
+    (any::<bool>(), 0..60u32, prop::sample::select(vec!["s", "s2"]), who, time, minutes, project).prop_map(
+        |(task, id, source, subject, time, minutes, project)| Signal {
+            // Few ids, so that repeats happen; a repeat is the same signal, whatever else it says.
+            id: format!("{id}-{time}-{subject}"),
+            source: source.to_owned(),
+            kind: if task { "task.completed" } else { "mood.reported" }.to_owned(),
+            subject: subject.to_owned(),
+            time: jiff::Timestamp::from_millisecond(EPOCH + time).unwrap(),
+            data: if task {
+                serde_json::json!({"minutes": minutes, "project": project})
+            } else {
+                serde_json::json!({"mood": minutes, "stress": minutes.map(|m| m % 3)})
+            },
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Drain { batch: usize, limit: usize },
+    Save,
+    Crash,
+    Sweep(Millis),
+    Look(Millis),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let instant = prop_oneof![0..8_000_000i64, 0..100_000_000i64, 0..3_100_000_000i64];
+    prop_oneof![
+        4 => (1..40usize, 1..80usize).prop_map(|(batch, limit)| Step::Drain { batch, limit }),
+        1 => Just(Step::Save),
+        1 => Just(Step::Crash),
+        1 => instant.clone().prop_map(Step::Sweep),
+        2 => instant.prop_map(Step::Look),
+    ]
+}
+
+fn look(engine: &Engine, catalogue: &Catalogue, known: &[Signal], at: Millis) -> Result<(), TestCaseError> {
+    for entity in ["ada", "grace", "żółw 🐢", "o", "nobody"] {
+        let now = engine.values(entity, at);
+        let past = engine.values_as_of(entity, at);
+        let mut i = 0;
+        for (v, (select, _, windows)) in VIEWS.iter().enumerate() {
+            for (_, window) in *windows {
+                for column in batch(catalogue, v, *window, known, entity, at) {
+                    let wanted = scalar(&column);
+                    prop_assert!(same(&past[i].1, &wanted), "as_of: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})", past[i].0, past[i].1);
+                    // Streaming state reaches back from the newest signal, not further.
+                    let newest = known.iter().map(|s| s.time.as_millisecond()).max().unwrap_or(0);
+                    if at >= newest - 86_400_000 {
+                        prop_assert!(same(&now[i].1, &wanted), "now: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})", now[i].0, now[i].1);
+                    }
+                    i += 1;
+                }
+            }
+        }
+        prop_assert_eq!(i, now.len());
+    }
+    Ok(())
+}
+
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn engine_equals_batch(
+        signals in prop::collection::vec(signal(), 1..160),
+        steps in prop::collection::vec(step(), 0..14),
+        partitions in 1..5u32,
+    ) {
+        let catalogue = Arc::new(Catalogue::load(&[]).unwrap());
+        let registry = Arc::new(Registry::from_texts(&catalogue, &[("views.sql", &views_sql())]).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = Engine::new(dir.path().to_owned(), catalogue.clone(), registry, partitions);
+        engine.append(&signals);
+        for step in steps {
+            match step {
+                Step::Drain { batch, limit } => { engine.drain(batch, limit); }
+                Step::Save => engine.save(),
+                Step::Crash => engine = engine.crash(),
+                Step::Sweep(at) => engine.job.sweep(EPOCH + at, 3).unwrap(),
+                Step::Look(at) => {
+                    engine.drain(64, usize::MAX);
+                    look(&engine, &catalogue, &signals, EPOCH + at)?;
+                }
+            }
+        }
+        engine.drain(50, usize::MAX);
+        let newest = signals.iter().map(|s| s.time.as_millisecond()).max().unwrap_or(0);
+        for at in [newest, newest + 1, newest + 1_800_000, newest + 90_000_000] {
+            look(&engine, &catalogue, &signals, at)?;
+        }
+    }
+}
