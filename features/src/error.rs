@@ -44,3 +44,14 @@ impl FeatureError {
         move |e| FeatureError::Compute { what: what.to_owned(), source: Box::new(e) }
     }
 }
+
+impl From<crate::offline::HistoryError> for FeatureError {
+    fn from(e: crate::offline::HistoryError) -> Self {
+        use crate::offline::HistoryError::*;
+        match e {
+            Unavailable(m) => FeatureError::Unavailable(m),
+            Damaged(m) => FeatureError::Damaged(m),
+            Refused(m) => FeatureError::Request(m),
+        }
+    }
+}

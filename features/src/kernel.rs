@@ -26,6 +26,7 @@ use datafusion::{
         expressions::{Column, Literal},
     },
 };
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 use ingest::Millis;
 
 use crate::{
@@ -353,7 +354,7 @@ fn accumulator(
         e.create_groups_accumulator()
     } else {
         let e = e.clone();
-        Ok(Box::new(datafusion::functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter::new(
+        Ok(Box::new(GroupsAccumulatorAdapter::new(
             move || e.create_accumulator(),
         )))
     }

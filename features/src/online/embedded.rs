@@ -1,7 +1,7 @@
 //! The online store in this process's memory. It holds nothing of its own across restarts: the stream job
 //! writes it again from its checkpoint.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;

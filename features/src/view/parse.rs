@@ -219,7 +219,7 @@ impl Parser<'_> {
             match t.token {
                 Token::Comma => {}
                 Token::RParen => break,
-                other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
+                ref other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
             }
         }
         windows.sort_by_key(|w| w.millis);
@@ -267,7 +267,7 @@ impl Parser<'_> {
             match t.token {
                 Token::Comma => {}
                 Token::RParen => return Ok(()),
-                other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
+                ref other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
             }
         }
     }
