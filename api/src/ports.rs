@@ -74,8 +74,8 @@ pub struct Ask {
     pub user: String,
     /// Where the tip will be shown, such as `web`.
     pub channel: Option<String>,
-    /// What the caller knows about the moment; numbers, truth or text by name.
-    #[schema(value_type = Option<Object>)]
+    /// What the caller knows better about the moment: numbers or truth, by the name the context has for it.
+    #[schema(value_type = Option<Object>, example = json!({"time.hour": 21.5}))]
     pub context: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
@@ -101,7 +101,7 @@ pub struct TipText {
     pub title: String,
     /// One or two sentences.
     pub body: String,
-    /// What to do first, where the tip says so.
+    /// Label of the button that accepts it, where the tip has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Why this tip, now, for this person.

@@ -8,9 +8,9 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const stillness = matchMedia('(prefers-reduced-motion: reduce)');
 
 const REACTIONS = {
-  accept: { reaction: 'accepted', words: 'I’ll do it', x: 1, y: 0 },
-  dismiss: { reaction: 'dismissed', words: 'Not for me', x: -1, y: 0 },
-  snooze: { reaction: 'snoozed', words: 'Later', x: 0, y: -1 },
+  accept: { reaction: 'accepted', x: 1, y: 0 },
+  dismiss: { reaction: 'dismissed', x: -1, y: 0 },
+  snooze: { reaction: 'snoozed', x: 0, y: -1 },
 };
 const SWIPES = { right: 'accept', left: 'dismiss', up: 'snooze' };
 const KEYS = {
@@ -60,8 +60,7 @@ function showTip(recommendation) {
   $('greeting').textContent = greeting();
   $('title').textContent = title;
   $('body').textContent = body;
-  $('action').textContent = action ?? '';
-  $('action').hidden = !action;
+  $('action').textContent = action || 'I’ll do it';
   $('why-text').textContent = why ?? '';
   $('why').hidden = !why;
   const card = $('card');
@@ -83,7 +82,9 @@ function showSilence() {
 function showTrouble(trouble) {
   if (trouble.kind === 'key') return showWelcome(trouble);
   const [title, text] = {
-    offline: ['You seem to be offline.', `${trouble.message} Your tip will come when the connection is back.`],
+    offline: navigator.onLine
+      ? ['Kairos does not answer.', 'It may be starting. This page tries again by itself.']
+      : ['You seem to be offline.', 'Your tip comes when the connection is back.'],
     scope: ['This key opens another door.', trouble.message],
     busy: ['A little too fast.', 'Kairos asks for a short break between questions.'],
     server: ['Kairos is not ready.', `${trouble.message} It will try again by itself.`],
@@ -165,7 +166,7 @@ async function answer(choice) {
 
 function showAfter(choice) {
   const [title, text] = {
-    accept: ['Good. One thing at a time.', 'Say when it is done; Kairos learns from it.'],
+    accept: ['One thing at a time.', 'Good choice. Say when it is done: Kairos learns from it.'],
     snooze: ['Later, then.', 'There will be a better moment for it.'],
     done: ['Well done.', 'That is enough for now, unless you want more.'],
   }[choice];
@@ -219,7 +220,7 @@ $('welcome-form').addEventListener('submit', welcome);
 
 swipe($('card'), {
   lean(direction, share) {
-    $('leaning').textContent = direction ? REACTIONS[SWIPES[direction]].words : '';
+    $('leaning').textContent = direction ? $(SWIPES[direction]).textContent.trim() : '';
     $('leaning').style.opacity = direction ? share : 0;
   },
   decide: (direction) => answer(SWIPES[direction]),

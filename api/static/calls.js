@@ -48,7 +48,7 @@ async function call(path, body, key) {
       signal: AbortSignal.timeout?.(12_000),
     });
   } catch {
-    throw new Trouble('offline', navigator.onLine ? 'Kairos does not answer.' : 'There is no connection.');
+    throw new Trouble('offline', 'no answer');
   }
   if (answer.status === 204) return null;
   const said = await answer.json().catch(() => ({}));
@@ -68,9 +68,12 @@ function unsent() {
   try { return JSON.parse(recall('unsent') || '[]'); } catch { return []; }
 }
 
-/** Sends an answer. Without a connection it is kept and sent later; resolves to whether it arrived. */
+/**
+ * Sends an answer. Without a connection it is kept and sent later; resolves to whether it arrived. It carries no
+ * time of this device, whose clock may be wrong, so that sending it twice changes nothing.
+ */
 export async function react({ key }, impression, reaction) {
-  const answer = { impression, reaction, at: new Date().toISOString() };
+  const answer = { impression, reaction };
   try {
     await call('/v1/feedback', answer, key);
     return true;
@@ -89,7 +92,7 @@ export async function sendKept({ key }) {
     } catch (trouble) {
       if (trouble.kind !== 'refused') return;
     }
-    remember('unsent', JSON.stringify(unsent().filter((other) => other.at !== answer.at)));
+    const others = unsent().filter((o) => o.impression !== answer.impression || o.reaction !== answer.reaction);
+    remember('unsent', others.length ? JSON.stringify(others) : '');
   }
-  if (!unsent().length) remember('unsent', '');
 }

@@ -276,10 +276,10 @@ async fn a_read_waits_for_what_its_caller_wrote() {
 #[tokio::test]
 async fn a_tip_a_silence_and_a_reaction() {
     let (script, router) = open();
-    script.tip(tip("i1", "Breathe", "Four slow breaths.", ""));
-    let answer = post(&router, "/v1/recommend", r#"{"user":"ada","context":{"place":"train"}}"#).await;
+    script.tip(tip("i1", "Breathe", "Four slow breaths.", "Breathe", "It is evening."));
+    let answer = post(&router, "/v1/recommend", r#"{"user":"ada","context":{"time.hour":21}}"#).await;
     let expected = json!({
-        "tip": {"id": "tip-i1", "title": "Breathe", "body": "Four slow breaths."},
+        "tip": {"id": "tip-i1", "title": "Breathe", "body": "Four slow breaths.", "action": "Breathe", "why": "It is evening."},
         "impression": "i1", "policy": "linucb-1", "propensity": 0.25,
     });
     assert_eq!((answer.status, answer.json()), (StatusCode::OK, expected));

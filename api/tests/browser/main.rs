@@ -41,34 +41,31 @@ impl Stage {
         self.page.goto(&format!("{}{path}", self.base));
     }
 
-    fn walk(&self) {
+    fn nap(&self) {
         self.script.tip(tip(
             "one",
-            "Walk to the window and look far away",
-            "Twenty seconds on something distant lets your eyes rest. The thought you are stuck on may move too.",
-            "Three hours at the desk without a break, and two tasks finished in the last one.",
+            NAP,
+            "If you can lie down somewhere, set an alarm for ten minutes and close your eyes. Resting without \
+             sleeping counts too.",
+            "Set the alarm",
+            "You slept 5 h 10 min last night; after a short night even ten minutes can help.",
         ));
     }
 
-    fn sleep(&self) {
-        self.script.tip(tip(
-            "two",
-            "Let tonight end half an hour earlier",
-            "Put the phone in another room at ten. Nothing else has to change.",
-            "You slept under six hours on three of the last five nights.",
-        ));
+    fn eyes(&self) {
+        self.script.tip(tip("two", EYES, "Rest them on the farthest thing you can see.", "", ""));
     }
 }
 
-const WALK: &str = "Walk to the window and look far away";
-const SLEEP: &str = "Let tonight end half an hour earlier";
+const NAP: &str = "A nap of ten minutes";
+const EYES: &str = "Let your eyes go far";
 
 #[test]
 fn fingers_on_a_phone() {
     let Some(mut stage) = Stage::set(PHONE, Keys::open()) else { return };
-    stage.walk();
+    stage.nap();
     stage.open("/?user=ada");
-    stage.page.shows_tip(WALK);
+    stage.page.shows_tip(NAP);
     stage.page.picture("phone-tip.png");
     let small = stage.page.eval(
         "[...document.querySelectorAll('button, input')].filter((e) => e.checkVisibility()).map((e) => [e.id, \
@@ -81,23 +78,23 @@ fn fingers_on_a_phone() {
 
     // A small pull says where it leans and, let go, changes nothing.
     stage.page.swipe("card", (60.0, 4.0), false);
-    assert_eq!(stage.page.text("leaning"), "I’ll do it");
+    assert_eq!(stage.page.text("leaning"), "Set the alarm");
     stage.page.picture("phone-leaning.png");
     stage.page.touch("touchMove", Some((200.0, 300.0)));
     stage.page.touch("touchCancel", None);
     stage.page.shows("tip");
     assert!(stage.script.reactions().is_empty());
 
-    stage.sleep();
+    stage.eyes();
     stage.page.swipe("card", (-170.0, 10.0), true);
-    stage.page.shows_tip(SLEEP);
+    stage.page.shows_tip(EYES);
     stage.page.swipe("card", (8.0, -170.0), true);
     stage.page.shows("after");
     assert_eq!(stage.page.text("after-title"), "Later, then.");
 
-    stage.walk();
+    stage.nap();
     stage.page.click("another");
-    stage.page.shows_tip(WALK);
+    stage.page.shows_tip(NAP);
     stage.page.swipe("card", (170.0, -12.0), true);
     stage.page.shows("after");
     stage.page.settled();
@@ -122,9 +119,9 @@ fn fingers_on_a_phone() {
 #[test]
 fn keys_and_buttons_on_a_desk() {
     let Some(mut stage) = Stage::set(DESKTOP, Keys::open()) else { return };
-    stage.walk();
+    stage.nap();
     stage.open("/?user=ada");
-    stage.page.shows_tip(WALK);
+    stage.page.shows_tip(NAP);
     stage.page.picture("desktop-tip.png");
     for (key, reaction) in [
         ("ArrowLeft", Reaction::Dismissed),
@@ -135,29 +132,29 @@ fn keys_and_buttons_on_a_desk() {
         ("ArrowRight", Reaction::Accepted),
     ] {
         stage.script.reactions.lock().unwrap().clear();
-        stage.sleep();
+        stage.eyes();
         stage.page.press(key);
         if reaction == Reaction::Dismissed {
-            stage.page.shows_tip(SLEEP);
+            stage.page.shows_tip(EYES);
         } else {
             stage.page.shows("after");
         }
         assert_eq!(stage.script.reactions().iter().map(|(_, r)| *r).collect::<Vec<_>>(), [reaction], "{key}");
         if reaction != Reaction::Dismissed {
             stage.page.click("another");
-            stage.page.shows_tip(SLEEP);
+            stage.page.shows_tip(EYES);
         }
-        stage.walk();
+        stage.nap();
         stage.page.click("dismiss");
-        stage.page.shows_tip(WALK);
+        stage.page.shows_tip(NAP);
     }
 
     // A key held down, or pressed twice in a hurry, answers one tip only.
     stage.script.reactions.lock().unwrap().clear();
-    stage.sleep();
+    stage.eyes();
     stage.page.press("Delete");
     stage.page.press("Delete");
-    stage.page.shows_tip(SLEEP);
+    stage.page.shows_tip(EYES);
     assert_eq!(stage.script.reactions().len(), 1);
 
     // Enter on a button is that button's, not the page's.
@@ -172,16 +169,16 @@ fn keys_and_buttons_on_a_desk() {
 #[test]
 fn what_a_screen_reader_hears() {
     let Some(mut stage) = Stage::set(DESKTOP, Keys::open()) else { return };
-    stage.walk();
+    stage.nap();
     stage.open("/?user=ada");
-    stage.page.shows_tip(WALK);
+    stage.page.shows_tip(NAP);
     let tree = stage.page.accessible();
     let has = |role: &str, name: &str| tree.iter().any(|(r, n)| r == role && n == name);
     assert!(has("main", ""), "{tree:?}");
     assert!(has("banner", ""), "{tree:?}");
-    assert!(has("heading", WALK), "{tree:?}");
+    assert!(has("heading", NAP), "{tree:?}");
     assert!(has("region", "Your tip"), "{tree:?}");
-    for button in ["Not for me", "Later", "I’ll do it"] {
+    for button in ["Not for me", "Later", "Set the alarm"] {
         assert!(has("button", button), "{tree:?}");
     }
     let nameless = tree
@@ -189,7 +186,7 @@ fn what_a_screen_reader_hears() {
         .filter(|(role, name)| name.is_empty() && ["button", "link", "textbox"].contains(&role.as_str()));
     assert_eq!(nameless.count(), 0, "{tree:?}");
     assert_eq!(tree.iter().filter(|(role, _)| role == "heading").count(), 1, "one heading at a time");
-    stage.page.until("document.getElementById('announce').textContent.startsWith('New tip. Walk')");
+    stage.page.until("document.getElementById('announce').textContent.startsWith('New tip. A nap')");
     assert_eq!(stage.page.eval("document.activeElement.id"), "card", "the focus follows the tip");
 
     // From there Tab walks the answers in the order in which they are read, each visibly focused.
@@ -206,7 +203,7 @@ fn what_a_screen_reader_hears() {
     stage.page.press("Enter");
     stage.page.shows("after");
     assert_eq!(stage.page.eval("document.activeElement.id"), "after-title");
-    stage.page.until("document.getElementById('announce').textContent.startsWith('Good.')");
+    stage.page.until("document.getElementById('announce').textContent.startsWith('One thing')");
     stage.page.settled();
     let pale = stage.page.eval(CONTRAST);
     assert_eq!(pale, "", "text paler than WCAG AA");
@@ -214,9 +211,9 @@ fn what_a_screen_reader_hears() {
     // With less motion asked for, nothing moves at all.
     let still = serde_json::json!({"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]});
     stage.page.call("Emulation.setEmulatedMedia", still);
-    stage.sleep();
+    stage.eyes();
     stage.page.click("another");
-    stage.page.shows_tip(SLEEP);
+    stage.page.shows_tip(EYES);
     assert_eq!(stage.page.eval("document.getAnimations().length"), 0);
     stage.page.press("ArrowLeft");
     stage.page.shows("silence");
@@ -267,6 +264,7 @@ fn silence_trouble_and_a_broken_network() {
     assert_eq!(stage.page.eval("document.querySelectorAll('#tip img, #tip b').length"), 0);
     assert_eq!(stage.page.eval("document.documentElement.scrollWidth <= innerWidth"), true);
     assert_eq!(stage.page.eval("document.getElementById('why').hidden"), true);
+    assert_eq!(stage.page.text("action"), "I’ll do it");
 
     // An answer given without a network is kept and sent later.
     stage.page.until("navigator.serviceWorker.controller");
@@ -281,9 +279,9 @@ fn silence_trouble_and_a_broken_network() {
     stage.page.settled();
     stage.page.picture("phone-offline.png");
 
-    stage.walk();
+    stage.nap();
     stage.page.offline(false);
-    stage.page.shows_tip(WALK);
+    stage.page.shows_tip(NAP);
     assert_eq!(stage.script.reactions(), [("markup".to_owned(), Reaction::Accepted)]);
     assert_eq!(stage.page.eval("localStorage.getItem('kairos.unsent')"), serde_json::Value::Null);
 
@@ -293,8 +291,8 @@ fn silence_trouble_and_a_broken_network() {
     stage.page.shows("trouble");
     assert!(stage.page.text("trouble-text").contains("the policy is still being read"));
     // It comes back by itself after what `Retry-After` says.
-    stage.sleep();
-    stage.page.shows_tip(SLEEP);
+    stage.eyes();
+    stage.page.shows_tip(EYES);
 }
 
 #[test]
@@ -323,15 +321,15 @@ fn a_name_and_a_key() {
     stage.page.until("document.getElementById('welcome-problem').textContent.includes('not accepted')");
 
     // From the link it is taken at once, and leaves the address bar.
-    stage.walk();
+    stage.nap();
     stage.open(&format!("/?user=ada#key={secret}"));
-    stage.page.shows_tip(WALK);
+    stage.page.shows_tip(NAP);
     assert_eq!(stage.page.eval("location.hash + location.search"), "?user=ada");
 
     // Both are remembered for the next visit, which needs no parameters.
-    stage.sleep();
+    stage.eyes();
     stage.open("/");
-    stage.page.shows_tip(SLEEP);
+    stage.page.shows_tip(EYES);
     assert_eq!(stage.page.text("who"), "for ada");
     assert!(stage.script.asked.lock().unwrap().iter().all(|a| a.user == "ada"));
 

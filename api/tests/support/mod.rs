@@ -89,14 +89,14 @@ impl Script {
 }
 
 /// A tip with its words, as a catalogue would give it.
-pub fn tip(impression: &str, title: &str, body: &str, why: &str) -> Recommendation {
+pub fn tip(impression: &str, title: &str, body: &str, action: &str, why: &str) -> Recommendation {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Recommendation {
         tip: TipText {
             id: format!("tip-{impression}"),
             title: title.to_owned(),
             body: body.to_owned(),
-            action: None,
+            action: some(action),
             why: some(why),
         },
         impression: impression.to_owned(),
