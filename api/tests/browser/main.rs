@@ -258,6 +258,7 @@ fn silence_trouble_and_a_broken_network() {
         "<b>Bold</b> & <img src=x onerror=alert(1)>",
         "x".repeat(400).as_str(),
         "",
+        "",
     ));
     stage.page.click("again");
     stage.page.shows_tip("<b>Bold</b> & <img src=x onerror=alert(1)>");

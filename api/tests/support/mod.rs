@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -26,10 +27,14 @@ use features::value::{FeatureRow, Value, ValueType};
 use futures::{StreamExt, stream, stream::BoxStream};
 use ingest::{
     Millis,
+    admit::{Door, DoorOptions},
     auth::{Gate, GateOptions, Keys},
-    log::Position,
+    catalogue::Catalogue,
+    http::{HttpOptions, IngestState},
+    log::{LogOptions, Position},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
+use utoipa_axum::router::OpenApiRouter;
 
 /// What the scripted parts do next, and what they were told.
 #[derive(Default)]
@@ -82,9 +87,21 @@ impl Script {
         }
     }
 
+    /// The routes of this crate alone.
     pub fn router(self: &Arc<Self>, keys: Keys) -> Router {
         let gate = Gate::new(keys, GateOptions::default());
-        api::router(self.state(), &gate, utoipa_axum::router::OpenApiRouter::new())
+        api::router(self.state(), &gate, OpenApiRouter::new())
+    }
+
+    /// All routes, those of ingestion with a real door and a real log in `dir`.
+    pub fn whole_router(self: &Arc<Self>, keys: Keys, dir: &Path) -> Router {
+        let gate = Gate::new(keys, GateOptions::default());
+        let catalogue = Arc::new(Catalogue::load(&[]).unwrap());
+        let log = ingest::log::open("embedded:", dir, LogOptions::default()).unwrap();
+        let door = Arc::new(Door::new(catalogue, log, DoorOptions::default()));
+        let state = self.state();
+        let ingestion = IngestState::new(door, gate.clone(), state.clock.clone(), HttpOptions::default());
+        api::router(state, &gate, ingest::http::router(ingestion))
     }
 }
 
