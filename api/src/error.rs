@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use features::FeatureError;
 use ingest::http::Problem;
 
 /// What can go wrong with a request, by what the caller can do about it.
@@ -76,5 +77,37 @@ impl IntoResponse for ApiError {
             answer.extensions_mut().insert(Fault(self.to_string()));
         }
         answer
+    }
+}
+
+impl From<FeatureError> for ApiError {
+    fn from(e: FeatureError) -> Self {
+        match e {
+            FeatureError::Request(message) => ApiError::Invalid(message),
+            FeatureError::NotYet(..) => ApiError::Late(e.to_string()),
+            FeatureError::Unavailable(message) => ApiError::Unavailable(message),
+            FeatureError::Definition { .. } | FeatureError::Damaged(_) | FeatureError::Compute { .. } => {
+                ApiError::Internal(e.to_string())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_told_what_can_be_mended_and_no_more() {
+        let told = |e: FeatureError| {
+            let problem = ApiError::from(e).problem();
+            (problem.status().as_u16(), problem.message().contains("tiles.db"))
+        };
+        assert_eq!(told(FeatureError::Request("no feature in tiles.db".into())), (400, true));
+        assert_eq!(told(FeatureError::Unavailable("tiles.db is locked".into())), (503, true));
+        assert_eq!(told(FeatureError::NotYet("0:1".into(), 5)), (504, false));
+        assert_eq!(told(FeatureError::Damaged("tiles.db ends early".into())), (500, false));
+        let answer = ApiError::Internal("tiles.db".into()).into_response();
+        assert_eq!(answer.extensions().get::<Fault>().map(|f| f.0.as_str()), Some("tiles.db"));
     }
 }
