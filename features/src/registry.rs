@@ -214,8 +214,9 @@ fn read_dir(dir: &Path) -> Result<Vec<(String, String)>, FeatureError> {
 
 fn nearest(wanted: &str, known: impl Iterator<Item = String>) -> String {
     let score = |k: &str| {
-        let common = k.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
-        (common * 2).saturating_sub(k.len().abs_diff(wanted.len()))
+        let begin = k.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
+        let end = k.bytes().rev().zip(wanted.bytes().rev()).take_while(|(a, b)| a == b).count();
+        (begin + end).saturating_sub(k.len().abs_diff(wanted.len()))
     };
     match known.max_by_key(|k| score(k)) {
         Some(k) if score(&k) > 2 => format!("; did you mean `{k}`?"),

@@ -51,7 +51,7 @@ fn mistakes_name_place_and_remedy() {
         ("SELECT subject AS user_id,\n  sum(minuts) AS m\nFROM task_completed GROUP BY user_id", "v.sql:4:7: ", "minuts"),
         ("SELECT subject AS user_id, count(*) AS n FROM tasks_completed GROUP BY user_id", "v.sql:3:", "tasks_completed"),
         ("SELECT subject AS user_id, nosuch(minutes) AS n FROM task_completed GROUP BY user_id", "v.sql:3:", "nosuch"),
-        ("SELECT subject AS user_id count(*) FROM task_completed GROUP BY user_id", "v.sql:3:", "("),
+        ("SELECT subject AS user_id count(*) FROM task_completed GROUP BY user_id", "v.sql:3:30: ", "Expected: end of statement, found: count"),
         ("SELECT subject AS user_id, count(*) FROM task_completed GROUP BY user_id", "v.sql:3:4: ", "needs a name"),
         ("SELECT project AS user_id, count(*) AS n FROM task_completed GROUP BY project", "v.sql:3:4: ", "subject"),
         ("SELECT subject AS who, count(*) AS n FROM task_completed GROUP BY subject", "v.sql:3:4: ", "subject AS user_id"),

@@ -200,7 +200,7 @@ impl Job {
         loop {
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = asked_to_stop(&mut stop) => break,
                 Some((subject, answer)) = self.erasures.recv() => {
                     let done = self.erase(&subject).await.map_err(|e| e.to_string());
                     let _ = answer.send(done);
@@ -397,4 +397,10 @@ impl Job {
         self.save().await?;
         Ok(rows)
     }
+}
+
+/// Ends when `stop` turns true, or whoever could turn it is gone.
+async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
+    // What comes back borrows the channel, and may not be held while the job waits.
+    drop(stop.wait_for(|stop| *stop).await);
 }

@@ -16,6 +16,7 @@ use support::{Engine, Signal};
 #[derive(Debug, Deserialize)]
 struct Expected {
     entity: String,
+    #[serde(deserialize_with = "support::instant")]
     at: jiff::Timestamp,
     values: BTreeMap<String, serde_json::Value>,
 }

@@ -10,7 +10,8 @@ use datafusion::{
     error::DataFusionError,
     execution::context::{SessionConfig, SessionContext},
     functions_aggregate::first_last::{first_value_udaf, last_value_udaf},
-    logical_expr::{Expr, LogicalPlan, SortExpr, Volatility, expr::AggregateFunction},
+    logical_expr::{Expr, LogicalPlan, SortExpr, Volatility, expr::AggregateFunction, simplify::SimplifyContext},
+    optimizer::simplify_expressions::ExprSimplifier,
     physical_expr::{
         PhysicalExpr,
         aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder},
@@ -134,7 +135,7 @@ impl TakeApart<'_> {
         let mut aggregates = Vec::new();
         let mut ordered = false;
         for e in &aggregate.aggr_expr {
-            let (e, by_time) = self.aggregate(e)?;
+            let (e, by_time) = self.aggregate(e, &df_input)?;
             ordered |= by_time;
             aggregates.push(self.lower(&e, &df_input, &input)?);
         }
@@ -142,7 +143,7 @@ impl TakeApart<'_> {
         let entity_column = Column::from((aggregate.schema.qualified_field(0).0, aggregate.schema.qualified_field(0).1));
         let mut outputs = Vec::new();
         let mut entity_named = false;
-        let results_df = self.results_schema(&aggregate.schema)?;
+        let results_df = Arc::new(self.results_schema(&aggregate.schema)?);
         for (i, e) in top.expr.iter().enumerate() {
             let name = top.schema.field(i).name().clone();
             if e.clone().unalias() == Expr::Column(entity_column.clone()) {
@@ -234,7 +235,7 @@ impl TakeApart<'_> {
     }
 
     /// Checks one aggregate; order-sensitive ones are given the total order (time, source, id).
-    fn aggregate(&self, e: &Expr) -> Result<(Expr, bool), FeatureError> {
+    fn aggregate(&self, e: &Expr, input: &DFSchemaRef) -> Result<(Expr, bool), FeatureError> {
         let Expr::AggregateFunction(AggregateFunction { func, params }) = e.clone().unalias() else {
             return self.refuse(format!("`{e}` is no aggregate"));
         };
@@ -246,6 +247,8 @@ impl TakeApart<'_> {
             return self.refuse(format!("{name}(DISTINCT …) is not supported; count(DISTINCT …) is"));
         }
         let mut params = params;
+        params.args = params.args.into_iter().map(|a| self.simplified(a, input)).collect::<Result<_, _>>()?;
+        params.filter = params.filter.map(|f| self.simplified(*f, input).map(Box::new)).transpose()?;
         let by_time = matches!(name.as_str(), "first_value" | "last_value");
         if by_time {
             if !params.order_by.is_empty() {
@@ -270,9 +273,16 @@ impl TakeApart<'_> {
         Ok(Aggregate { expr: lowered.aggregate, filter: lowered.filter })
     }
 
-    fn physical(&self, e: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, FeatureError> {
+    fn physical(&self, e: &Expr, schema: &DFSchemaRef) -> Result<Arc<dyn PhysicalExpr>, FeatureError> {
         let state = self.ctx.state();
-        create_physical_expr(e, schema, state.execution_props(), &Default::default()).map_err(|e| located(self.d, &e))
+        let e = self.simplified(e.clone(), schema)?;
+        create_physical_expr(&e, schema, state.execution_props(), &Default::default()).map_err(|e| located(self.d, &e))
+    }
+
+    /// Some functions (coalesce, for one) exist only for the simplifier to replace.
+    fn simplified(&self, e: Expr, schema: &DFSchemaRef) -> Result<Expr, FeatureError> {
+        let context = SimplifyContext::builder().with_schema(schema.clone()).build();
+        ExprSimplifier::new(context).simplify(e).map_err(|e| located(self.d, &e))
     }
 }
 
@@ -289,7 +299,8 @@ fn located(d: &Definition, e: &DataFusionError) -> FeatureError {
             message.push_str("; ");
             message.push_str(hint);
         }
-    } else if let Some((text, line, column)) = parser_location(&message) {
+    }
+    if let Some((text, line, column)) = parser_location(&message) {
         at = (line, column);
         message = text;
     }

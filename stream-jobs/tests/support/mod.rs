@@ -22,9 +22,15 @@ pub struct Signal {
     #[serde(rename = "type")]
     pub kind: String,
     pub subject: String,
+    #[serde(deserialize_with = "instant")]
     pub time: jiff::Timestamp,
     #[serde(default)]
     pub data: serde_json::Value,
+}
+
+/// RFC 3339.
+pub fn instant<'de, D: serde::Deserializer<'de>>(d: D) -> Result<jiff::Timestamp, D::Error> {
+    String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
 }
 
 fn test_source() -> String {
