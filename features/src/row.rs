@@ -105,7 +105,6 @@ impl<'a> Row<'a> {
 
 /// Writes a row: the values of row `index` of evaluated `columns`, and the events.
 pub fn write(
-    view: &View,
     header: RowHeader,
     columns: &[ArrayRef],
     index: usize,
@@ -114,7 +113,7 @@ pub fn write(
     let mut heap = Vec::new();
     let mut to = Vec::with_capacity(HEADER + columns.len() * SLOT + events.len() * 48);
     to.push(FORMAT);
-    to.extend_from_slice(&view.version.to_le_bytes());
+    to.extend_from_slice(&header.version.to_le_bytes());
     to.extend_from_slice(&header.partition.to_le_bytes());
     to.extend_from_slice(&header.next_offset.to_le_bytes());
     to.extend_from_slice(&header.from.to_le_bytes());

@@ -295,7 +295,7 @@ impl ViewState {
                 newest: list.newest_until(t.at).unwrap_or(Millis::MIN),
             };
             // Nothing left in any window: no row reads the same.
-            let bytes = (!list.is_empty()).then(|| Bytes::from(row::write(&self.view, header, &columns, i, &t.events)));
+            let bytes = (!list.is_empty()).then(|| Bytes::from(row::write(header, &columns, i, &t.events)));
             changes.rows.push(OnlineRow { view: self.view.clone(), entity: t.entity.clone(), bytes: bytes.clone() });
             self.dirty.insert(t.entity.clone());
             self.set(t.entity, bytes);

@@ -1,0 +1,124 @@
+//! The contract of [`features::online::OnlineStore`] as a suite; every backend runs it.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use bytes::Bytes;
+use features::{
+    Registry, View,
+    events::{EventBuffer, EventList},
+    online::{self, OnlineRow, OnlineStore},
+    row::{self, Row, RowHeader},
+};
+use ingest::catalogue::Catalogue;
+use proptest::prelude::*;
+
+const TWO: &str = "CREATE FEATURE VIEW a ENTITY u WINDOWS (1 DAY) AS SELECT subject AS u, count(*) AS n FROM task_completed GROUP BY u;
+    CREATE FEATURE VIEW b ENTITY u WINDOWS (1 DAY) AS SELECT subject AS u, sum(minutes) AS n FROM task_completed GROUP BY u;";
+
+fn views() -> Vec<Arc<View>> {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    Registry::from_texts(&catalogue, &[("views.sql", TWO)]).unwrap().views().to_vec()
+}
+
+fn row(version: u64, offset: u64, value: i64) -> Bytes {
+    let header = RowHeader { version, partition: 0, next_offset: offset, from: 0, until: 10, newest: 0 };
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![value]))];
+    let events = EventBuffer::merge(EventList::default(), &mut [(value, &b"bytes"[..])], i64::MIN);
+    row::write(header, &columns, 0, &events).into()
+}
+
+fn put(store: &dyn OnlineStore, view: &Arc<View>, entity: &str, bytes: Option<Bytes>) {
+    store.put_many(vec![OnlineRow { view: view.clone(), entity: entity.into(), bytes }]).unwrap();
+}
+
+fn conforms(store: &dyn OnlineStore) {
+    let views = views();
+    let [a, b] = &views[..] else { panic!("two views") };
+    assert_eq!(store.get(a, "ada").unwrap(), None);
+
+    // A row is read as it was put, under its view and entity alone.
+    let first = row(a.version, 5, 1);
+    put(store, a, "ada", Some(first.clone()));
+    assert_eq!(store.get(a, "ada").unwrap(), Some(first.clone()));
+    assert_eq!(store.get(b, "ada").unwrap(), None);
+    assert_eq!(store.get(a, "ad").unwrap(), None);
+
+    // Newer replaces, equal replaces (time passed), older does not.
+    let newer = row(a.version, 7, 2);
+    put(store, a, "ada", Some(newer.clone()));
+    put(store, a, "ada", Some(row(a.version, 6, 3)));
+    assert_eq!(store.get(a, "ada").unwrap(), Some(newer));
+    let aged = row(a.version, 7, 4);
+    put(store, a, "ada", Some(aged.clone()));
+    assert_eq!(store.get(a, "ada").unwrap(), Some(aged.clone()));
+
+    // Another version of the view is replaced whatever its offset.
+    let foreign = row(b.version ^ 1, 900, 5);
+    put(store, b, "ada", Some(foreign));
+    let own = row(b.version, 1, 6);
+    put(store, b, "ada", Some(own.clone()));
+    assert_eq!(store.get(b, "ada").unwrap(), Some(own.clone()));
+
+    // Many keys are answered in their order, repeats and unknowns included.
+    let keys = [(&**b, "ada"), (&**a, "nobody"), (&**a, "ada"), (&**b, "ada")];
+    assert_eq!(store.get_many(&keys).unwrap(), [Some(own.clone()), None, Some(aged), Some(own)]);
+
+    // Any text names an entity.
+    for entity in ["", "żółw 🐢", "a:b", "a\u{0}b"] {
+        put(store, a, entity, Some(first.clone()));
+        assert_eq!(store.get(a, entity).unwrap(), Some(first.clone()), "{entity:?}");
+    }
+    assert_eq!(store.entities(a).unwrap().len(), 5);
+    put(store, a, "ada", None);
+    put(store, a, "never there", None);
+    assert_eq!((store.get(a, "ada").unwrap(), store.entities(a).unwrap().len()), (None, 4));
+}
+
+#[test]
+fn embedded_conforms() {
+    conforms(&*online::open("embedded:", 2).unwrap());
+}
+
+#[test]
+fn an_unknown_backend_is_named() {
+    let Err(e) = online::open("cassandra://somewhere", 2) else { panic!("opened") };
+    assert!(e.to_string().contains("cassandra://somewhere") && e.to_string().contains("online.url"), "{e}");
+}
+
+proptest! {
+    /// Whatever bytes a store holds, reading them as a row is safe.
+    #[test]
+    fn any_bytes_are_read_safely(cut in 0..200usize, flips in prop::collection::vec((0..200usize, any::<u8>()), 0..6), noise in prop::collection::vec(any::<u8>(), 0..300)) {
+        let views = views();
+        let good = row(views[0].version, 5, 1);
+        let mut bytes = good.to_vec();
+        for (at, value) in flips {
+            if let Some(b) = bytes.get_mut(at) {
+                *b = value;
+            }
+        }
+        bytes.truncate(cut.max(1));
+        for bytes in [&bytes[..], &noise[..]] {
+            if let Some(row) = Row::parse(bytes, &views[0]) {
+                let _ = (row.header(), row.value(0), row.value(9), row.events.next_change(5, &[1, 10]));
+                for i in 0..row.events.len() {
+                    let _ = (row.events.time(i), row.events.bytes(i));
+                }
+            }
+        }
+    }
+
+    /// Whatever a file of views holds, it gives views or an error with a place.
+    #[test]
+    fn any_text_is_parsed_safely(words in prop::collection::vec(prop::sample::select(vec![
+        "CREATE", "FEATURE", "VIEW", "v", "ENTITY", "u", "WINDOWS", "(", "1", "HOUR", ",", ")", "WITH", "owner", "=", "'x'",
+        "AS", "SELECT", "subject", "count(*)", "FROM", "task_completed", "GROUP BY", ";", "--x\n", "'", "/*", "\u{0}", "ß", "\n",
+    ]), 0..40)) {
+        let text = words.join(" ");
+        if let Err(e) = features::view::parse::parse("f.sql", &text) {
+            prop_assert!(e.to_string().starts_with("f.sql:"), "{}", e);
+        }
+    }
+}
