@@ -1,10 +1,13 @@
 //! JSON bodies: declared as JSON, no larger and no slower than allowed, and errors that name the field.
 
+use std::error::Error as _;
+
 use axum::{
     body::{Bytes, to_bytes},
     extract::{FromRequest, Request},
     http::header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use crate::{ApiError, AppState, Limits};
@@ -34,13 +37,13 @@ async fn read(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
     if length.is_some_and(|l| l > limits.body) {
         return Err(ApiError::TooLarge(limits.body));
     }
-    // One byte more than allowed tells a body that is too large from one that broke off.
-    let body = to_bytes(request.into_body(), limits.body.saturating_add(1));
+    let body = to_bytes(request.into_body(), limits.body);
     match tokio::time::timeout(limits.body_time, body).await {
         Err(_) => Err(ApiError::SlowBody(limits.body_time.as_secs())),
-        Ok(Ok(bytes)) if bytes.len() > limits.body => Err(ApiError::TooLarge(limits.body)),
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e)) if format!("{e:?}").contains("LengthLimit") => Err(ApiError::TooLarge(limits.body)),
+        Ok(Err(e)) if e.source().is_some_and(|why| why.is::<LengthLimitError>()) => {
+            Err(ApiError::TooLarge(limits.body))
+        }
         Ok(Err(e)) => Err(ApiError::Invalid(format!("the body broke off: {e}"))),
     }
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use api::ports::Reaction;
 use axum::{
@@ -12,6 +12,8 @@ use axum::{
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use ingest::auth::{Keys, Scope};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -167,6 +169,8 @@ async fn a_page_loads_only_what_is_there() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Rows come in the order asked, repeats and unknown people included.
     #[test]
     fn rows_follow_the_request(asked in prop::collection::vec(0usize..6, 0..40)) {
@@ -399,4 +403,44 @@ async fn a_fault_is_counted_and_its_inside_stays_inside() {
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_body_too_slow_or_without_end_and_an_answer_too_late() {
+    let gate = ingest::auth::Gate::new(Keys::open(), Default::default());
+    let mut state = Script::new().state();
+    state.limits.body = 1_000;
+    state.limits.body_time = Duration::from_millis(30);
+    state.limits.answer_time = Duration::from_millis(200);
+    state.limits.wait = Duration::from_secs(60);
+    let router = api::router(state, &gate, utoipa_axum::router::OpenApiRouter::new());
+    let ask = |body: Body| {
+        Request::post("/v1/features/read")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .unwrap()
+    };
+
+    let silent = stream::pending::<Result<Bytes, std::io::Error>>();
+    let answer = send(&router, ask(Body::from_stream(silent))).await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (StatusCode::REQUEST_TIMEOUT, Some("slow_body"))
+    );
+
+    // No length is declared, so only reading tells.
+    let endless = stream::repeat(()).map(|()| Ok::<_, std::io::Error>(Bytes::from_static(b"          ")));
+    let answer = send(&router, ask(Body::from_stream(endless))).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text);
+
+    let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("gone"))]);
+    let answer = send(&router, ask(Body::from_stream(broken))).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
+
+    let waits = r#"{"entities":["ada"],"views":["task_activity"],"after":"0:5"}"#;
+    let answer = send(&router, ask(Body::from(waits))).await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (StatusCode::GATEWAY_TIMEOUT, Some("late"))
+    );
 }
