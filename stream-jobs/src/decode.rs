@@ -8,7 +8,7 @@ use ingest::{
     Millis,
     catalogue::{Catalogue, SignalType, TableBuilder},
     log::LogRecord,
-    record::Record,
+    record::RecordRef,
 };
 
 use crate::{error::JobError, seen::Seen};
@@ -33,31 +33,29 @@ pub struct Decoded {
 /// Decodes the records of one partition, leaving out repeats.
 pub fn decode(catalogue: &Catalogue, records: &[LogRecord], seen: &mut Seen) -> Result<Decoded, JobError> {
     let mut out = Decoded::default();
-    let mut builders: HashMap<String, (Arc<SignalType>, TableBuilder)> = HashMap::new();
+    let mut builders: HashMap<&str, (&Arc<SignalType>, TableBuilder)> = HashMap::new();
     for r in records {
         let unreadable = |reason: String| JobError::Record { partition: r.partition, offset: r.offset, reason };
-        let record = Record::decode(&r.subject, &r.payload).map_err(|e| unreadable(e.to_string()))?;
-        if !builders.contains_key(&record.kind) {
-            let Some(kind) = catalogue.get(&record.kind) else {
-                out.undeclared += 1;
-                continue;
-            };
-            builders.insert(record.kind.clone(), (kind.clone(), kind.builder()));
-        }
-        if !seen.insert(r.key, record.time) {
+        let record = RecordRef::decode(&r.subject, &r.payload).map_err(|e| unreadable(e.to_string()))?;
+        let Some(kind) = catalogue.get(record.kind) else {
+            out.undeclared += 1;
+            continue;
+        };
+        // A log that keeps no keys leaves it to us.
+        let key = if r.key == 0 { record.key() } else { r.key };
+        if !seen.insert(key, record.time) {
             out.duplicates += 1;
             continue;
         }
-        if let Some((_, builder)) = builders.get_mut(&record.kind) {
-            builder.append(r.partition, r.offset, &record).map_err(|e| unreadable(e.to_string()))?;
-        }
+        let (_, builder) = builders.entry(record.kind).or_insert_with(|| (kind, kind.builder()));
+        builder.append_ref(r.partition, r.offset, &record).map_err(|e| unreadable(e.to_string()))?;
         out.signals += 1;
         out.newest = out.newest.max(Some(record.time));
         out.oldest_arrival = Some(out.oldest_arrival.map_or(record.received_at, |t| t.min(record.received_at)));
     }
     for (kind, mut builder) in builders.into_values() {
         if builder.len() > 0 {
-            out.batches.push((kind, builder.finish()));
+            out.batches.push((kind.clone(), builder.finish()));
         }
     }
     Ok(out)

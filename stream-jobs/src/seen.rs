@@ -15,11 +15,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether the key is new; notes it. The key 0 is always new.
+    /// Whether the key is new; notes it.
     pub fn insert(&mut self, key: u128, time: Millis) -> bool {
-        if key == 0 {
-            return true;
-        }
         let new = self.keys.insert(key, time).is_none();
         if new {
             self.fresh.push((key, time));
@@ -64,7 +61,7 @@ mod tests {
     #[test]
     fn a_key_is_new_once_until_it_is_pruned() {
         let mut seen = Seen::default();
-        assert!(seen.insert(1, 10) && !seen.insert(1, 10) && seen.insert(0, 1) && seen.insert(0, 1));
+        assert!(seen.insert(1, 10) && !seen.insert(1, 10));
         assert_eq!(seen.take_fresh(), [(1, 10)]);
         let mut again = Seen::default();
         again.restore([(1, 10)].into_iter());

@@ -1,7 +1,7 @@
 //! Random signals, views, batch sizes, restarts and partition counts: every value the engine serves equals
 //! what the view's SQL gives as a plain batch over the admitted signals, run by DataFusion as a whole query.
 //!
-//! The number of cases is `PROPTEST_CASES` (default 48 here); a failing case prints its seed.
+//! The number of cases is `PROPTEST_CASES` (default 24 here); a failing case prints its seed.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -163,7 +163,7 @@ fn look(engine: &Engine, catalogue: &Catalogue, known: &[Signal], at: Millis) ->
 }
 
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24)
 }
 
 proptest! {

@@ -106,13 +106,9 @@ impl Engine {
         let mut reader = self.log.reader(Topic::Signals, &partitions, self.job.position()).unwrap();
         let mut done = 0;
         while done < limit {
-            let mut records = reader.poll(batch).unwrap();
+            let records = reader.poll(batch).unwrap();
             if records.is_empty() {
                 return false;
-            }
-            for r in &mut records {
-                let decoded = Record::decode(&r.subject, &r.payload).unwrap();
-                r.key = decoded.key();
             }
             self.job.apply(&records).unwrap();
             done += records.len();
