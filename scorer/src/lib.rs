@@ -1,5 +1,41 @@
 //! Chooses one tip for one person, and learns from the reaction.
+//!
+//! [`Scorer::recommend`](decide::Scorer::recommend) reads the person's features, gathers the tips that apply,
+//! lets the policy choose one with a known probability, and sends the impression to the log.
+//! [`Scorer::feedback`](decide::Scorer::feedback) takes the reaction. Two consumers of the log close the
+//! circle: [`learn::Joiner`] makes rewards of impressions and reactions, [`learn::Learner`] teaches the policy
+//! and publishes it. Nothing here reads the clock or makes its own random numbers.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`tips`], [`predicate`], [`why`] | the catalogue: what can be said, when it applies, why it comes |
+//! | [`context`] | features and the moment as a policy's inputs |
+//! | [`rules`], [`memory`] | when to be silent, what to leave out; what was shown lately |
+//! | [`policy`] | uniform, LinUCB, linear Thompson sampling |
+//! | [`decide`], [`feedback`] | the decision, the reaction |
+//! | [`learn`] | rewards, learning, snapshots |
+//! | [`explain`] | a past decision, told from its record |
+//! | [`record`] | what is written to the log |
+//! | [`telemetry`] | names of the metrics |
 
+mod config;
+pub mod context;
+pub mod decide;
+mod error;
+pub mod explain;
+pub mod feedback;
+pub mod learn;
+pub mod memory;
+pub mod policy;
 pub mod predicate;
+pub mod record;
+pub mod rules;
+pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod tips;
 pub mod why;
+
+pub use config::ScorerConfig;
+pub use decide::{Answer, Decision, Scorer};
+pub use error::ScorerError;

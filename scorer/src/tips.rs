@@ -124,7 +124,7 @@ impl TipCatalogue {
         Ok(catalogue)
     }
 
-    fn add(&mut self, file: &str, text: &str) -> Result<(), TipError> {
+    pub(crate) fn add(&mut self, file: &str, text: &str) -> Result<(), TipError> {
         let read: TipFile =
             toml::from_str(text).map_err(|e| TipError::Syntax { file: file.into(), source: Box::new(e) })?;
         for written in read.tip {

@@ -1,0 +1,305 @@
+//! Decisions: which tip, for whom, or none.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use features::value::{FeatureRow, Part};
+use ingest::{Millis, record::Record};
+use prost::Message;
+use rand::{Rng, RngCore};
+
+use crate::{
+    ScorerConfig, ScorerError,
+    context::Layout,
+    memory::Memory,
+    policy::{Action, Choice, Snapshot, Uniform, choose},
+    record::{self, IMPRESSION, IMPRESSION_SOURCE, Impression},
+    rules::Silence,
+    telemetry,
+    tips::{Conditions, Tip, TipCatalogue},
+};
+
+/// Where the learner puts the policy that decisions follow.
+pub type Published = Arc<ArcSwap<Arc<dyn Snapshot>>>;
+
+/// Longest name of a user, in bytes; the door's own bound for subjects.
+const MAX_USER_BYTES: usize = 256;
+
+/// Where a decision gets its features from.
+pub trait FeatureSource: Send + Sync {
+    /// The values of [`Layout::features_to_read`], in that order, for a person at an instant. Without I/O.
+    ///
+    /// # Errors
+    /// [`ScorerError::Unavailable`] when the values cannot be read at present.
+    fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError>;
+}
+
+/// Where impressions and reactions go: the door.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Appends without making the caller wait for the disk; failures are the sink's to report.
+    fn append_later(&self, record: Record);
+
+    /// Appends and answers once durable: whether the record is new.
+    async fn append(&self, record: Record) -> Result<bool, ScorerError>;
+}
+
+/// What a caller may say beside the user.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Where the tip will be shown, such as `web`.
+    pub channel: Option<String>,
+    /// Values of the context that the caller knows better, by name, such as `time.hour`.
+    pub context: BTreeMap<String, f64>,
+}
+
+/// The answer to a request for a tip.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A tip, and why.
+    Tip(Box<Decision>),
+    /// Better nothing.
+    Silence(Silence),
+}
+
+/// A tip chosen.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Id of the impression, by which reactions refer to it: 32 hexadecimal digits.
+    pub impression: String,
+    /// The tip.
+    pub tip: Arc<Tip>,
+    /// One sentence: why now.
+    pub why: String,
+    /// Name of the policy.
+    pub policy: &'static str,
+    /// How many rewards it had learned.
+    pub version: u64,
+    /// Probability with which the tip was chosen.
+    pub propensity: f64,
+    /// The random number behind the choice.
+    pub draw: f64,
+    /// Every tip that could have been chosen, in the order the draw walked.
+    pub candidates: Vec<Scored>,
+    /// The context as recorded, in the order of [`Layout::names`]; NaN where there is no value.
+    pub context: Vec<f64>,
+    /// What the context rests on.
+    pub parts: Vec<Part>,
+    /// The instant the context holds for.
+    pub as_of: Millis,
+}
+
+/// A candidate and what the policy made of it.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// The tip.
+    pub tip: Arc<Tip>,
+    /// The policy's score.
+    pub score: f64,
+    /// Probability of choosing it.
+    pub propensity: f64,
+}
+
+/// The living parts a scorer works with.
+pub struct Parts {
+    /// What can be said.
+    pub catalogue: Arc<TipCatalogue>,
+    /// What the context is made of; of the same configuration and catalogue.
+    pub layout: Arc<Layout>,
+    /// Where values come from.
+    pub features: Arc<dyn FeatureSource>,
+    /// Where records go.
+    pub sink: Arc<dyn Sink>,
+    /// What decisions follow; the learner publishes here.
+    pub policy: Published,
+    /// What was shown lately; the joiner feeds the same.
+    pub memory: Arc<Memory>,
+}
+
+/// Chooses tips and takes reactions. A cheap handle; clone it freely.
+#[derive(Clone)]
+pub struct Scorer {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    config: ScorerConfig,
+    parts: Parts,
+    conditions: Conditions,
+    tips: Vec<Arc<Tip>>,
+    control: Arc<dyn Snapshot>,
+}
+
+impl Scorer {
+    /// # Errors
+    /// A setting that makes no sense, or tips whose conditions name features that are not read.
+    pub fn new(config: ScorerConfig, parts: Parts) -> Result<Scorer, ScorerError> {
+        config.check()?;
+        let conditions = parts
+            .catalogue
+            .resolve(parts.layout.features_to_read())
+            .map_err(|e| ScorerError::Config(e.to_string()))?;
+        let tips = parts.catalogue.iter().map(|t| Arc::new(t.clone())).collect();
+        let inner = Inner { config, parts, conditions, tips, control: Arc::new(Uniform) };
+        Ok(Scorer { inner: Arc::new(inner) })
+    }
+
+    /// The living parts.
+    pub fn parts(&self) -> &Parts {
+        &self.inner.parts
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ScorerConfig {
+        &self.inner.config
+    }
+
+    /// Whether this person's tips are chosen uniformly, for comparison.
+    pub fn in_control(&self, user: &str) -> bool {
+        let place = xxhash_rust::xxh3::xxh3_64_with_seed(user.as_bytes(), 0xc0) as f64 / u64::MAX as f64;
+        place < self.inner.config.control_share
+    }
+
+    /// Chooses a tip for `user` at `now`, or silence. The impression is on its way to the log when this
+    /// returns. Touches no disk and does not block.
+    ///
+    /// # Errors
+    /// [`ScorerError::Invalid`] when the request is wrong.
+    pub fn recommend(
+        &self,
+        user: &str,
+        now: Millis,
+        rng: &mut dyn RngCore,
+        request: &Request,
+    ) -> Result<Answer, ScorerError> {
+        let began = Instant::now();
+        let answer = self.decide(user, now, rng, request)?;
+        match &answer {
+            Answer::Tip(decision) => {
+                metrics::counter!(telemetry::DECISIONS, "policy" => decision.policy).increment(1);
+                metrics::histogram!(telemetry::CANDIDATES).record(decision.candidates.len() as f64);
+            }
+            Answer::Silence(why) => {
+                metrics::counter!(telemetry::SILENCES, "reason" => why.code()).increment(1);
+            }
+        }
+        metrics::histogram!(telemetry::DECISION_SECONDS).record(began.elapsed().as_secs_f64());
+        Ok(answer)
+    }
+
+    fn decide(
+        &self,
+        user: &str,
+        now: Millis,
+        rng: &mut dyn RngCore,
+        request: &Request,
+    ) -> Result<Answer, ScorerError> {
+        if user.is_empty() || user.len() > MAX_USER_BYTES {
+            return Err(ScorerError::Invalid(format!(
+                "user: use 1 to {MAX_USER_BYTES} bytes, not {}",
+                user.len()
+            )));
+        }
+        let Inner { config, parts, conditions, tips, control } = &*self.inner;
+        let (rules, memory, layout) = (&config.rules, &parts.memory, &parts.layout);
+        if let Some(silence) = memory.with_person(user, |p| rules.silence(p, now)) {
+            return Ok(Answer::Silence(silence));
+        }
+        let row = parts.features.read(user, now)?;
+        let raw = layout.raw(&row, now, &request.context)?;
+        let applicable: Vec<usize> = conditions.applicable(&row.values).collect();
+        let candidates =
+            memory.with_person(user, |p| rules.allowed(p, now, parts.catalogue.tips(), applicable));
+        let inputs = layout.inputs(&raw.0);
+        let width = layout.action_len();
+        let mut features = Vec::with_capacity(candidates.len() * width);
+        for tip in candidates.iter().map(|i| &tips[*i]) {
+            layout.action(&raw.0, &tip.category, f64::from(tip.effort), &mut features);
+        }
+        let actions: Vec<Action<'_>> = candidates
+            .iter()
+            .zip(features.chunks_exact(width))
+            .map(|(i, features)| Action { tip: &tips[*i].id, group: &tips[*i].category, features })
+            .collect();
+        let published = parts.policy.load();
+        let policy = if self.in_control(user) { control } else { &**published };
+        let Some(choice) = choose(&**policy, inputs.view(), &actions, rng) else {
+            return Ok(Answer::Silence(Silence::NoCandidate));
+        };
+        let tip = tips[candidates[choice.index]].clone();
+        let Choice { draw, ref distribution, .. } = choice;
+        let scored = candidates.iter().zip(&distribution.scores).zip(&distribution.propensities);
+        let decision = Decision {
+            impression: format!("{:032x}", rng.random::<u128>()),
+            why: tip
+                .why
+                .render(layout.features_to_read(), &row.values)
+                .unwrap_or_else(|| ANY_TIME.to_owned()),
+            policy: policy.name(),
+            version: policy.version(),
+            propensity: choice.propensity(),
+            draw,
+            candidates: scored
+                .map(|((i, score), propensity)| Scored {
+                    tip: tips[*i].clone(),
+                    score: *score,
+                    propensity: *propensity,
+                })
+                .collect(),
+            context: layout.recorded(raw, &tip),
+            parts: row.parts,
+            as_of: row.as_of,
+            tip,
+        };
+        memory.impression(&decision.impression, user, &decision.tip.id, &decision.tip.category, now);
+        parts.sink.append_later(self.record(user, now, request.channel.as_deref(), &decision));
+        Ok(Answer::Tip(Box::new(decision)))
+    }
+
+    fn record(&self, user: &str, now: Millis, channel: Option<&str>, decision: &Decision) -> Record {
+        let candidates = decision.candidates.iter().map(|c| record::Candidate {
+            tip: Some(c.tip.id.clone()),
+            score: Some(c.score),
+            propensity: Some(c.propensity),
+        });
+        let parts = decision.parts.iter().map(|p| record::Part {
+            view: Some(p.view.to_string()),
+            version: Some(p.version.to_string()),
+            position: Some(p.position.to_string()),
+        });
+        let message = Impression {
+            tip: Some(decision.tip.id.clone()),
+            category: Some(decision.tip.category.clone()),
+            channel: channel.map(str::to_owned),
+            policy: Some(decision.policy.to_owned()),
+            policy_version: Some(decision.version.to_string()),
+            propensity: Some(decision.propensity),
+            draw: Some(decision.draw),
+            context_names: self.inner.parts.layout.names().to_vec(),
+            context: decision.context.clone(),
+            candidates: candidates.collect(),
+            parts: parts.collect(),
+            as_of: Some(prost_types::Timestamp {
+                seconds: decision.as_of.div_euclid(1000),
+                nanos: (decision.as_of.rem_euclid(1000) * 1_000_000) as i32,
+            }),
+        };
+        Record {
+            kind: IMPRESSION.to_owned(),
+            id: decision.impression.clone(),
+            source: IMPRESSION_SOURCE.to_owned(),
+            subject: user.to_owned(),
+            time: now,
+            received_at: now,
+            data: message.encode_to_vec().into(),
+            extensions: Vec::new(),
+        }
+    }
+}
+
+/// Said of a tip whose own sentence lacks a value.
+const ANY_TIME: &str = "It fits at any time.";
+
+#[cfg(test)]
+mod tests;

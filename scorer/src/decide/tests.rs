@@ -1,0 +1,213 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rand::{SeedableRng, rngs::SmallRng};
+
+use super::*;
+use crate::{
+    feedback::Feedback,
+    policy::{PolicyConfig, PolicyName, Space, build},
+    record::{Reaction, ReactionKind},
+    testing::{SomeFeatures, T0, config, tips},
+};
+
+/// Keeps what it is given.
+#[derive(Default)]
+struct Kept {
+    records: Mutex<Vec<Record>>,
+    failing: AtomicUsize,
+}
+
+#[async_trait]
+impl Sink for Kept {
+    fn append_later(&self, record: Record) {
+        self.records.lock().push(record);
+    }
+
+    async fn append(&self, record: Record) -> Result<bool, ScorerError> {
+        if self.failing.load(Ordering::SeqCst) > 0 {
+            return Err(ScorerError::Unavailable("the log is full".into()));
+        }
+        let mut records = self.records.lock();
+        let new = !records.iter().any(|r| r.key() == record.key());
+        if new {
+            records.push(record);
+        }
+        Ok(new)
+    }
+}
+
+fn scorer(config: ScorerConfig) -> (Scorer, Arc<Kept>) {
+    let catalogue = Arc::new(tips());
+    let layout = Arc::new(Layout::new(&config.context, &catalogue).unwrap());
+    let space = Space { context: layout.context_len(), action: layout.action_len(), groups: vec![] };
+    let kept = Arc::new(Kept::default());
+    let parts = Parts {
+        catalogue,
+        layout,
+        features: Arc::new(SomeFeatures),
+        sink: kept.clone(),
+        policy: Arc::new(ArcSwap::from_pointee(build(&config.policy, &space).snapshot())),
+        memory: Arc::new(Memory::new(1000)),
+    };
+    (Scorer::new(config, parts).unwrap(), kept)
+}
+
+fn tip(scorer: &Scorer, user: &str, now: Millis, seed: u64) -> Option<Decision> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    match scorer.recommend(user, now, &mut rng, &Request::default()).unwrap() {
+        Answer::Tip(decision) => Some(*decision),
+        Answer::Silence(_) => None,
+    }
+}
+
+#[test]
+fn the_record_says_what_the_decision_was() {
+    let (scorer, kept) = scorer(config());
+    let request = Request { channel: Some("web".into()), context: [("time.hour".into(), 9.5)].into() };
+    let mut rng = SmallRng::seed_from_u64(1);
+    let Answer::Tip(decision) = scorer.recommend("anna", T0, &mut rng, &request).unwrap() else { panic!() };
+    let record = kept.records.lock()[0].clone();
+    assert_eq!((record.kind.as_str(), record.source.as_str()), ("impression", "kairos/scorer"));
+    assert_eq!((record.id.as_str(), record.subject.as_str()), (decision.impression.as_str(), "anna"));
+    assert_eq!(record.id.len(), 32);
+    let seen = Impression::decode(&record.data[..]).unwrap();
+    assert_eq!(seen.channel.as_deref(), Some("web"));
+    assert_eq!(seen.policy.as_deref(), Some("lints"));
+    assert_eq!(seen.candidates.len(), 3);
+    let total: f64 = seen.candidates.iter().filter_map(|c| c.propensity).sum();
+    assert!((total - 1.0).abs() < 1e-12);
+    let names = ["v.steps_24h", "v.debt_7d", "v.mood_7d", "time.hour", "time.weekday", "tip.effort"];
+    assert_eq!(seen.context_names, names);
+    assert_eq!(seen.context[..2], [1200.0, 300.0]);
+    assert!(seen.context[2].is_nan());
+    // 14 November 2023 was a Tuesday.
+    assert_eq!(seen.context[3..], [9.5, 1.0, f64::from(decision.tip.effort)]);
+    assert_eq!(seen.parts[0].position.as_deref(), Some("0:7"));
+}
+
+#[test]
+fn the_same_seed_makes_the_same_decision() {
+    let decide = |seed| {
+        let (scorer, _) = scorer(config());
+        let d = tip(&scorer, "anna", T0, seed).unwrap();
+        (d.impression, d.tip.id.clone(), d.draw)
+    };
+    assert_eq!(decide(5), decide(5));
+    assert_ne!(decide(5).0, decide(6).0);
+    let tips: std::collections::HashSet<String> = (0..40).map(|seed| decide(seed).1).collect();
+    assert_eq!(tips.len(), 3, "different seeds reach all tips");
+}
+
+#[test]
+fn only_tips_that_apply_are_candidates_and_the_reason_tells_the_figures() {
+    let (scorer, _) = scorer(config());
+    // A name of odd length sleeps 90 minutes too little, one of even length 300: both above an hour.
+    for seed in 0..20 {
+        let decision = tip(&scorer, "bob", T0 + seed as i64, seed).unwrap();
+        let why = match decision.tip.id.as_str() {
+            "walk" => "You took 1200 steps today.",
+            "nap" => "You are 1 h 30 min short of sleep.",
+            _ => "It takes two minutes.",
+        };
+        assert_eq!(decision.why, why);
+    }
+}
+
+#[test]
+fn nothing_that_applies_is_silence() {
+    let mut config = config();
+    config.rules.mutes_for_category = 1;
+    let (scorer, _) = scorer(config);
+    let memory = &scorer.parts().memory;
+    for (id, tip, category) in [("a", "walk", "movement"), ("b", "nap", "rest")] {
+        memory.impression(id, "ann", tip, category, T0 - 1000);
+        memory.reaction(id, ReactionKind::Muted, T0 - 900);
+    }
+    let mut rng = SmallRng::seed_from_u64(1);
+    let answer = scorer.recommend("ann", T0, &mut rng, &Request::default()).unwrap();
+    assert!(matches!(answer, Answer::Silence(Silence::NoCandidate)), "{answer:?}");
+}
+
+#[test]
+fn an_hour_full_of_tips_is_silence_until_it_has_passed() {
+    let mut config = config();
+    config.rules.tips_per_hour = 2;
+    let (scorer, kept) = scorer(config);
+    assert!(tip(&scorer, "ann", T0, 1).is_some());
+    assert!(tip(&scorer, "ann", T0 + 1000, 2).is_some());
+    assert!(tip(&scorer, "ann", T0 + 2000, 3).is_none());
+    assert!(tip(&scorer, "bob", T0 + 2000, 3).is_some(), "another person's hour is empty");
+    assert!(tip(&scorer, "ann", T0 + 3_600_001, 4).is_some());
+    assert_eq!(kept.records.lock().len(), 4, "silence leaves no impression");
+}
+
+#[test]
+fn a_wrong_request_says_what_is_wrong() {
+    let (scorer, _) = scorer(config());
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut ask = |user: &str, request: &Request| scorer.recommend(user, T0, &mut rng, request).unwrap_err();
+    assert!(ask("", &Request::default()).to_string().contains("user"));
+    assert!(ask(&"x".repeat(1 << 20), &Request::default()).to_string().contains("256"));
+    let request = Request { channel: None, context: [("weather".into(), 1.0)].into() };
+    assert!(ask("ann", &request).to_string().contains("`weather`"));
+}
+
+#[test]
+fn a_control_group_gets_uniform_tips() {
+    let (scorer, _) = scorer(ScorerConfig { control_share: 0.25, ..config() });
+    let users: Vec<String> = (0..2000).map(|i| format!("user-{i}")).collect();
+    let control = users.iter().filter(|u| scorer.in_control(u)).count();
+    assert!((400..600).contains(&control), "{control} of 2000");
+    for user in &users[..50] {
+        let decision = tip(&scorer, user, T0, 1).unwrap();
+        assert_eq!(decision.policy == "uniform", scorer.in_control(user));
+    }
+}
+
+#[tokio::test]
+async fn a_reaction_is_taken_once_and_only_for_a_known_impression() {
+    let (scorer, kept) = scorer(config());
+    let decision = tip(&scorer, "ann", T0, 1).unwrap();
+    let reaction = ReactionKind::Snoozed;
+    let feedback = Feedback { impression: decision.impression.clone(), reaction, at: None, channel: None };
+    let taken = scorer.feedback(&feedback, T0 + 10).await.unwrap();
+    assert_eq!((taken.user.as_str(), taken.tip.as_str(), taken.new), ("ann", decision.tip.id.as_str(), true));
+    assert!(!scorer.feedback(&feedback, T0 + 20).await.unwrap().new, "a repeat");
+    let record = kept.records.lock()[1].clone();
+    assert_eq!(record.id, format!("{}/snoozed", decision.impression));
+    let seen = Reaction::decode(&record.data[..]).unwrap();
+    assert_eq!(seen.category, Some(decision.tip.category.clone()));
+    assert_eq!(kept.records.lock().len(), 2);
+
+    let unknown = Feedback { impression: "f".repeat(32), ..feedback.clone() };
+    assert!(matches!(scorer.feedback(&unknown, T0).await, Err(ScorerError::UnknownImpression(_))));
+
+    kept.failing.store(1, Ordering::SeqCst);
+    let other = Feedback { reaction: ReactionKind::Muted, ..feedback };
+    assert!(matches!(scorer.feedback(&other, T0).await, Err(ScorerError::Unavailable(_))));
+    assert!(scorer.parts().memory.with_person("ann", |p| p.muted.is_empty()), "what failed has no effect");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let refused = |config: ScorerConfig| config.check().unwrap_err().to_string();
+    let policy = |p: PolicyConfig| refused(ScorerConfig { policy: p, ..config() });
+    assert!(policy(PolicyConfig { floor: 0.0, ..Default::default() }).contains("scorer.policy.floor"));
+    assert!(policy(PolicyConfig { width: f64::NAN, ..Default::default() }).contains("scorer.policy.width"));
+    let both = [PolicyName::LinTs, PolicyName::LinUcb];
+    assert!(both.iter().all(|n| config().check().is_ok() && *n != PolicyName::Uniform));
+    assert!(refused(ScorerConfig { control_share: 2.0, ..config() }).contains("scorer.control_share"));
+}
+
+#[test]
+fn the_shipped_configuration_fits_the_shipped_tips() {
+    let catalogue = TipCatalogue::builtin().unwrap();
+    let config = ScorerConfig::default();
+    config.check().unwrap();
+    let layout = Layout::new(&config.context, &catalogue).unwrap();
+    assert!(catalogue.resolve(layout.features_to_read()).is_ok());
+    for category in catalogue.categories() {
+        assert!(config.context.taste_categories.iter().any(|c| c == category), "no tastes for {category}");
+    }
+}
