@@ -1,2 +1,75 @@
-//! The one binary.
-fn main() {}
+//! Kairos: a stream of personal signals in, one well-timed tip out. This is the one binary.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cli`], [`config`], [`roles`] | what is asked for: command line, settings, the table of roles |
+//! | [`parts`], [`process`], [`ports`] | what is started: parts opened, tasks run, joined to the routes |
+//! | [`run`], [`serve`] | `kairos run` |
+//! | [`demo`] | simulated people on the real program |
+//! | [`replay`] | signals from files |
+//! | [`bench`] | measurements beside their references |
+//! | [`check`], [`commands`] | the smaller commands |
+//! | [`clock`], [`logs`], [`telemetry`], [`progress`], [`client`], [`error`] | time, log lines, metrics, progress, HTTP client, errors |
+
+mod bench;
+mod check;
+mod cli;
+mod client;
+mod clock;
+mod commands;
+mod config;
+mod demo;
+mod error;
+mod logs;
+mod parts;
+mod ports;
+mod process;
+mod progress;
+mod replay;
+mod roles;
+mod run;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use error::{Error, Result};
+
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            e.exit_code()
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<()> {
+    let settings = config::load(&cli.shared)?;
+    let serves = matches!(cli.command, Command::Run { .. } | Command::Demo(_));
+    logs::start(&settings.logs, !serves)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Unavailable(format!("no threads to run on: {e}")))?
+        .block_on(execute(settings, cli.command))
+}
+
+async fn execute(settings: config::Settings, command: Command) -> Result<()> {
+    match command {
+        Command::Run { roles } => run::run(&settings, &roles).await,
+        Command::Demo(arguments) => demo::run(settings, arguments).await,
+        Command::Replay(arguments) => replay::run(&settings, arguments).await,
+        Command::Features(command) => commands::features::run(&settings, command),
+        Command::Policy(command) => commands::policy::run(&settings, &command),
+        Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),
+        Command::Check => check::run(&settings),
+        Command::Keys(command) => commands::keys::run(&settings, &command),
+        Command::Users(command) => commands::users::run(&settings, command).await,
+        Command::Bench(arguments) => bench::run(settings, arguments).await,
+    }
+}

@@ -1,0 +1,100 @@
+//! `kairos bench`: whole-process measurements, each beside its reference in the same run.
+//!
+//! The program under test runs in this process, on a data directory of its own, behind its real HTTP server
+//! on loopback; the load comes from a thread of its own. Both share the machine, as the references do.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`load`] | the load generator |
+//! | [`bare`] | reference servers |
+//! | [`figures`] | latencies, ratios, the table |
+//! | [`subject`] | the program under test |
+//! | [`ingest`], [`freshness`], [`recommend`], [`reads`], [`stream`] | what is measured |
+
+mod bare;
+mod figures;
+mod freshness;
+mod ingest;
+mod load;
+mod reads;
+mod recommend;
+mod stream;
+mod subject;
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    config::Settings,
+    error::{Error, Result},
+};
+use figures::Figure;
+use subject::Subject;
+
+/// What to measure, and for how long.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure; everything when none is named
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: Vec<What>,
+    /// Seconds for each side of each comparison
+    #[arg(long, default_value_t = 4.0)]
+    pub seconds: f64,
+    /// Signals for `stream`
+    #[arg(long, default_value_t = 1_000_000)]
+    pub signals: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Something that can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Signals in: one a request beside a bare handler, and in durable batches of 500
+    Ingest,
+    /// From durable accept to readable value
+    Freshness,
+    /// Tips at half load
+    Recommend,
+    /// Twenty features of one person, beside a handler that returns the same bytes
+    Features,
+    /// Signals through ten views with three windows each
+    Stream,
+}
+
+/// Measures and prints.
+pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
+    if !(0.1..=600.0).contains(&arguments.seconds) {
+        return Err(Error::Setting(format!("--seconds: {} is out of range; write 0.1 to 600", arguments.seconds)));
+    }
+    let what = if arguments.what.is_empty() { What::value_variants() } else { &arguments.what };
+    let seconds = arguments.seconds;
+    let mut figures = Vec::new();
+    if what.iter().any(|w| *w != What::Stream) {
+        let subject = Subject::start(settings.clone()).await?;
+        for what in what {
+            figures.extend(match what {
+                What::Ingest => ingest::measure(&subject, seconds).await?,
+                What::Freshness => freshness::measure(&subject, seconds).await?,
+                What::Recommend => recommend::measure(&subject, seconds).await?,
+                What::Features => reads::measure(&subject, seconds).await?,
+                What::Stream => Vec::new(),
+            });
+        }
+        subject.stop().await?;
+    }
+    if what.contains(&What::Stream) {
+        figures.extend(stream::measure(&settings, arguments.signals).await?);
+    }
+    print(&figures, arguments.json)
+}
+
+fn print(figures: &[Figure], json: bool) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(figures).map_err(|e| Error::Broken(e.to_string()))?;
+        println!("{text}");
+    } else {
+        figures.iter().for_each(|figure| println!("{figure}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{bench::BenchArgs, commands, config::LogFormat, demo::DemoArgs, replay::ReplayArgs, roles::Role};
+
+/// Turns a stream of personal signals into one well-timed tip.
+#[derive(Debug, Parser)]
+#[command(name = "kairos", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Settings every command shares.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags every command takes; each stands above the environment and the file.
+#[derive(Debug, Args, Default)]
+pub struct Shared {
+    /// Settings file [default: kairos.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data directory [setting: data.dir]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// More signal types: a directory of .proto files [setting: signals.dirs]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub signals: Vec<PathBuf>,
+    /// More feature views: a directory of .sql files [setting: views.dirs]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub views: Vec<PathBuf>,
+    /// More tips: a TOML file [setting: tips.files]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tips: Vec<PathBuf>,
+    /// Address to serve HTTP on [setting: http.listen]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// How log lines look [setting: logs.format]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: every role in one process, or the roles named
+    Run {
+        /// Roles to start; all when none is named
+        #[arg(value_enum, value_name = "ROLE")]
+        roles: Vec<Role>,
+    },
+    /// Watch it learn: simulated people, every role in one process, a page that shows the lift
+    Demo(DemoArgs),
+    /// Feed signals from files of one JSON signal a line (.gz and .zst too; - is standard input)
+    Replay(ReplayArgs),
+    /// Ask for features: what there is, values now or at an instant, rows for a training set
+    #[command(subcommand)]
+    Features(commands::features::FeaturesCommand),
+    /// Policies and their snapshots
+    #[command(subcommand)]
+    Policy(commands::policy::PolicyCommand),
+    /// Why a tip was shown: context, candidates, scores, propensities, policy version
+    Explain {
+        /// Id of the impression, as `POST /v1/recommend` gave it
+        impression: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the settings and open every backend once
+    Check,
+    /// API keys
+    #[command(subcommand)]
+    Keys(commands::keys::KeysCommand),
+    /// One person's data
+    #[command(subcommand)]
+    Users(commands::users::UsersCommand),
+    /// Measure this machine, each figure beside its reference
+    Bench(BenchArgs),
+}

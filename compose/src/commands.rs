@@ -1,0 +1,37 @@
+//! The smaller commands, one module each.
+
+pub mod explain;
+pub mod features;
+pub mod keys;
+pub mod policy;
+pub mod users;
+
+use std::sync::Arc;
+
+use ::features::offline::{OfflineStore, Options, ParquetHistory};
+use ingest::log::embedded::EmbeddedLog;
+
+use crate::{
+    clock,
+    config::Settings,
+    error::{Error, Result},
+};
+
+/// The log, to be read beside a running server.
+pub fn log_to_read(settings: &Settings) -> Result<EmbeddedLog> {
+    Ok(EmbeddedLog::open_read_only(&settings.data.dir.join("log"))?)
+}
+
+/// History as of the last checkpoint, to be read beside a running server.
+pub fn history_to_read(settings: &Settings) -> Result<Arc<dyn OfflineStore>> {
+    let dir = settings.data.dir.join("history");
+    let history = ParquetHistory::open_read_only(&dir, Options::new(clock::system()));
+    Ok(Arc::new(history.map_err(|e| Error::Broken(format!("history cannot be read: {e}")))?))
+}
+
+/// Reads an instant as people write it.
+pub fn instant(argument: &str, text: &str) -> Result<ingest::Millis> {
+    text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond()).map_err(|e| {
+        Error::Input(format!("{argument}: `{text}` is no instant ({e}); write for example `2020-02-01T08:00:00Z`"))
+    })
+}

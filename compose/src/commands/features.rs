@@ -1,0 +1,107 @@
+//! `kairos features list|read`: from history, so that it works beside a running server too.
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+use features::{Applied, FeatureError, FeatureRow, FeatureStore, Registry, online};
+use serde_json::{Map, Value, json};
+
+use super::{history_to_read, instant};
+use crate::{
+    clock,
+    config::Settings,
+    error::{Error, Result},
+    parts,
+};
+
+/// What there is, and values.
+#[derive(Debug, Subcommand)]
+pub enum FeaturesCommand {
+    /// The views, their features and what they mean
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Values of people at an instant, from history as of the last checkpoint
+    Read {
+        /// Whom to read
+        #[arg(required = true, value_name = "ENTITY")]
+        entities: Vec<String>,
+        /// Features, as view.feature_window; may be given several times
+        #[arg(long = "feature", value_name = "NAME")]
+        features: Vec<String>,
+        /// Whole views; all when neither is given
+        #[arg(long = "view", value_name = "NAME", conflicts_with = "features")]
+        views: Vec<String>,
+        /// The instant, RFC 3339; now when unset
+        #[arg(long, value_name = "INSTANT")]
+        as_of: Option<String>,
+        /// Print JSON, one object a person
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
+    let registry = parts::registry(settings, &parts::catalogue(settings)?)?;
+    match command {
+        FeaturesCommand::List { json } => list(&registry, json),
+        FeaturesCommand::Read { entities, features, views, as_of, json } => {
+            let as_of = as_of.map(|text| instant("--as-of", &text)).transpose()?;
+            let prepared = match (features.is_empty(), views.is_empty()) {
+                (false, _) => registry.prepare(&features),
+                (true, false) => registry.prepare_views(&views),
+                (true, true) => registry.prepare(&registry.feature_names().collect::<Vec<_>>()),
+            };
+            let prepared = prepared.map_err(told)?;
+            let history = history_to_read(settings)?;
+            let online = online::open("embedded:", registry.views().len()).map_err(told)?;
+            let store = FeatureStore::new(Arc::new(registry), online, history, Applied::default());
+            let rows =
+                store.read_as_of(&prepared, &entities, as_of.unwrap_or_else(clock::now)).map_err(told)?;
+            rows.iter().for_each(|row| print(row, &prepared.names, json));
+            Ok(())
+        }
+    }
+}
+
+fn list(registry: &Registry, json: bool) -> Result<()> {
+    let views = registry.describe();
+    if json {
+        let text = serde_json::to_string_pretty(&views).map_err(|e| Error::Broken(e.to_string()))?;
+        println!("{text}");
+        return Ok(());
+    }
+    for view in views {
+        println!("{} (from {}, windows {})", view.view, view.table, view.windows.join(", "));
+        println!("  {}", view.description.replace('\n', "\n  "));
+        for feature in view.features {
+            println!("    {:<52} {:?}", feature.name, feature.kind);
+        }
+    }
+    Ok(())
+}
+
+fn print(row: &FeatureRow, names: &[Arc<str>], as_json: bool) {
+    let as_of = jiff::Timestamp::from_millisecond(row.as_of).unwrap_or_default();
+    if as_json {
+        let values: Map<String, Value> =
+            names.iter().zip(&row.values).map(|(name, value)| (name.to_string(), json!(value))).collect();
+        println!("{}", json!({"entity": row.entity, "as_of": as_of.to_string(), "values": values}));
+        return;
+    }
+    println!("{} at {as_of}", row.entity);
+    for (name, value) in names.iter().zip(&row.values) {
+        println!("  {name:<52} {}", json!(value));
+    }
+}
+
+fn told(e: FeatureError) -> Error {
+    match e {
+        FeatureError::Request(_) | FeatureError::Definition { .. } => Error::Input(e.to_string()),
+        FeatureError::Unavailable(_) | FeatureError::NotYet(..) => Error::Unavailable(e.to_string()),
+        FeatureError::Damaged(_) | FeatureError::Compute { .. } => Error::Broken(e.to_string()),
+    }
+}

@@ -1,0 +1,275 @@
+//! Settings: defaults, then `kairos.toml`, then `KAIROS__SECTION__KEY` in the environment, then flags.
+//!
+//! A setting is plain data here; living parts are made from it elsewhere. Secrets never stand in flags.
+
+mod check;
+mod load;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use ingest::{admit::FutureTimes, catalogue::UnknownFields};
+use scorer::ScorerConfig;
+use serde::{Deserialize, Serialize};
+
+pub use check::{address, loopback_unless_keyed};
+pub use load::load;
+
+/// Every setting there is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data: Data,
+    /// The HTTP server.
+    pub http: Http,
+    /// The log.
+    pub log: LogStore,
+    /// Features of now.
+    pub online: Online,
+    /// Features and signals of all times.
+    pub history: History,
+    /// Accounts.
+    pub accounts: Accounts,
+    /// SQL for analysts.
+    pub sql: Sql,
+    /// Signal types and how strict the door is.
+    pub signals: Signals,
+    /// Feature views.
+    pub views: Views,
+    /// Tips.
+    pub tips: Tips,
+    /// The stream job.
+    pub stream: Stream,
+    /// How tips are chosen and learned.
+    pub scorer: ScorerConfig,
+    /// Limits on callers.
+    pub limits: Limits,
+    /// How long the log keeps what.
+    pub retention: Retention,
+    /// API keys.
+    pub auth: Auth,
+    /// Log lines of the process.
+    pub logs: Logs,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data directory; made if absent.
+    pub dir: PathBuf,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// `host:port`; anything but loopback needs an API key.
+    pub listen: String,
+    /// How long a stop may wait for requests that are under way, in seconds.
+    pub drain_seconds: u64,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogStore {
+    /// `embedded:`
+    pub url: String,
+    /// Partitions of the topic of signals; fixed once the log exists.
+    pub partitions: u32,
+}
+
+/// `[online]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Online {
+    /// `embedded:`
+    pub url: String,
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// `embedded:` is Parquet files in the data directory.
+    pub url: String,
+}
+
+/// `[accounts]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Accounts {
+    /// `embedded:`
+    pub url: String,
+}
+
+/// `[sql]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sql {
+    /// `host:port` for PostgreSQL clients; unset means none.
+    pub listen: Option<String>,
+}
+
+/// `[signals]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signals {
+    /// Directories of `.proto` files, beside the built-in types.
+    pub dirs: Vec<PathBuf>,
+    /// What to do with a field of `data` that the type does not declare.
+    pub unknown_fields: UnknownFields,
+    /// What to do with a signal from the future.
+    pub future_times: FutureTimes,
+    /// How far ahead of its arrival an event time may be, in seconds.
+    pub future_seconds: u64,
+}
+
+/// `[views]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Views {
+    /// Directories of `.sql` files, beside the built-in views.
+    pub dirs: Vec<PathBuf>,
+}
+
+/// `[tips]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tips {
+    /// Files of tips, beside the built-in ones.
+    pub files: Vec<PathBuf>,
+}
+
+/// `[stream]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stream {
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: u64,
+    /// Most records taken from the log at once.
+    pub batch: usize,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest request body, in bytes.
+    pub body_bytes: usize,
+    /// Longest a request may take, in seconds.
+    pub request_seconds: u64,
+    /// Requests a second for each key, in the long run; unset for no limit.
+    pub key_per_second: Option<f64>,
+    /// Requests a second for each address that brings no valid key; unset for no limit.
+    pub address_per_second: Option<f64>,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Days the log keeps records; unset keeps them for good. History is not touched.
+    pub days: Option<u64>,
+    /// Bytes the log may take; unset for no bound.
+    pub bytes: Option<u64>,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// File of hashed API keys, as `kairos keys new` writes it; unset is `keys.toml` in the data directory.
+    pub keys_file: Option<PathBuf>,
+}
+
+/// `[logs]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logs {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A filter such as `info` or `warn,scorer=debug`; unset means what suits the command.
+    pub level: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a person on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For a person.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// Where the hashed API keys are.
+    pub fn keys_file(&self) -> PathBuf {
+        self.auth.keys_file.clone().unwrap_or_else(|| self.data.dir.join("keys.toml"))
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data { dir: PathBuf::from("kairos-data") }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { listen: "127.0.0.1:8080".into(), drain_seconds: 10 }
+    }
+}
+
+impl Default for LogStore {
+    fn default() -> Self {
+        LogStore { url: "embedded:".into(), partitions: 4 }
+    }
+}
+
+impl Default for Online {
+    fn default() -> Self {
+        Online { url: "embedded:".into() }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History { url: "embedded:".into() }
+    }
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Accounts { url: "embedded:".into() }
+    }
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Signals {
+            dirs: Vec::new(),
+            unknown_fields: UnknownFields::Reject,
+            future_times: FutureTimes::Reject,
+            future_seconds: 300,
+        }
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Stream { checkpoint_seconds: 10, batch: 65_536 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { body_bytes: 8 << 20, request_seconds: 30, key_per_second: None, address_per_second: None }
+    }
+}

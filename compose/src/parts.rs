@@ -1,0 +1,188 @@
+//! The parts of the process, opened once, in the order in which they need one another.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use features::{
+    Applied, FeatureStore, Registry,
+    offline::{self, OfflineStore},
+    online,
+};
+use ingest::{
+    Clock,
+    admit::{Door, DoorOptions},
+    auth::{Gate, GateOptions, Keys, Rate},
+    catalogue::Catalogue,
+    log::{self, Log, LogOptions},
+};
+use scorer::{
+    Scorer,
+    context::Layout,
+    decide,
+    learn::{Joiner, Learner},
+    memory::Memory,
+    tips::TipCatalogue,
+};
+use stream_jobs::{Job, JobOptions};
+
+use crate::{
+    config::Settings,
+    error::{Error, Result, on_file},
+    ports::scoring::{ContextFeatures, ThroughDoor},
+};
+
+/// What every role stands on.
+pub struct Core {
+    /// The time.
+    pub clock: Clock,
+    /// Declared signal types.
+    pub catalogue: Arc<Catalogue>,
+    /// The log; held by this process alone.
+    pub log: Arc<dyn Log>,
+    /// The way into it.
+    pub door: Arc<Door>,
+}
+
+/// Features, and the job that keeps them fresh.
+pub struct Features {
+    /// To read them.
+    pub store: FeatureStore,
+    /// Restored from its last checkpoint, not yet running.
+    pub job: Job,
+}
+
+/// Decisions, and what learns.
+pub struct Scoring {
+    /// What can be said.
+    pub tips: Arc<TipCatalogue>,
+    /// Decides.
+    pub scorer: Scorer,
+    /// What was shown lately.
+    pub memory: Arc<Memory>,
+    /// Makes rewards.
+    pub joiner: Joiner,
+    /// Learns from them.
+    pub learner: Learner,
+}
+
+impl Core {
+    /// Takes the data directory: a second process gets an error here.
+    pub fn open(settings: &Settings, clock: Clock) -> Result<Core> {
+        let dir = &settings.data.dir;
+        std::fs::create_dir_all(dir).map_err(|e| on_file("make the data directory", dir, &e))?;
+        let catalogue = Arc::new(catalogue(settings)?);
+        let log = log::open(&settings.log.url, dir, log_options(settings))?;
+        let door = Arc::new(Door::new(catalogue.clone(), log.clone(), door_options(settings)));
+        Ok(Core { clock, catalogue, log, door })
+    }
+}
+
+impl Features {
+    /// Opens both stores and restores the job's state.
+    pub fn open(settings: &Settings, core: &Core) -> Result<Features> {
+        let registry = Arc::new(registry(settings, &core.catalogue)?);
+        let history = history(settings, core.clock.clone())?;
+        let online = online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
+        let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
+        let options = JobOptions {
+            checkpoint_every: Duration::from_secs(settings.stream.checkpoint_seconds),
+            batch: settings.stream.batch,
+            ..JobOptions::new(settings.data.dir.join("features.redb"))
+        };
+        let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
+        let job = Job::open(log, catalogue, &store, online, core.clock.clone(), options)
+            .map_err(broken("the stream job"))?;
+        Ok(Features { store, job })
+    }
+}
+
+impl Scoring {
+    /// Reads the tips and takes up the last policy.
+    pub fn open(settings: &Settings, core: &Core, features: &FeatureStore) -> Result<Scoring> {
+        let config = settings.scorer.clone();
+        let tips = Arc::new(tips(settings)?);
+        let layout = Arc::new(Layout::new(&config.context, &tips).map_err(refused)?);
+        let source = ContextFeatures::new(features.clone(), layout.features_to_read())
+            .map_err(|e| Error::Setting(format!("tips and scorer.context name features: {e}")))?;
+        let memory = Arc::new(Memory::new(config.remembered_impressions));
+        memory.rebuild(&*core.log)?;
+        let groups = tips.categories().into_iter().map(str::to_owned).collect();
+        let now = (core.clock)();
+        let mut learner =
+            Learner::restore(core.log.clone(), &config, layout.clone(), groups, now).map_err(refused)?;
+        learner.catch_up()?;
+        let joiner = Joiner::new(core.log.clone(), &config.learn, memory.clone(), core.clock.clone())?;
+        let parts = decide::Parts {
+            catalogue: tips.clone(),
+            layout,
+            features: Arc::new(source),
+            sink: Arc::new(ThroughDoor(core.door.clone())),
+            policy: learner.published(),
+            memory: memory.clone(),
+        };
+        let scorer = Scorer::new(config, parts).map_err(refused)?;
+        Ok(Scoring { tips, scorer, memory, joiner, learner })
+    }
+}
+
+/// The declared signal types.
+pub fn catalogue(settings: &Settings) -> Result<Catalogue> {
+    Catalogue::load(&settings.signals.dirs).map_err(|e| Error::Setting(format!("signal types:\n{e}")))
+}
+
+/// The feature views.
+pub fn registry(settings: &Settings, catalogue: &Catalogue) -> Result<Registry> {
+    Registry::load(catalogue, &settings.views.dirs).map_err(|e| Error::Setting(format!("feature views: {e}")))
+}
+
+/// The tips.
+pub fn tips(settings: &Settings) -> Result<TipCatalogue> {
+    TipCatalogue::load(&settings.tips.files).map_err(|e| Error::Setting(format!("tips: {e}")))
+}
+
+/// The history.
+pub fn history(settings: &Settings, clock: Clock) -> Result<Arc<dyn OfflineStore>> {
+    offline::open(&settings.history.url, &settings.data.dir, clock).map_err(broken("history"))
+}
+
+/// The keys, where there is a file of them.
+pub fn gate(settings: &Settings) -> Result<Gate> {
+    let file = settings.keys_file();
+    let keys = if settings.auth.keys_file.is_some() || Path::new(&file).exists() {
+        Keys::load(&file).map_err(|e| Error::Setting(format!("auth.keys_file: {e}")))?
+    } else {
+        Keys::open()
+    };
+    let rate = |per_second: Option<f64>| {
+        per_second.map(|r| Rate { per_second: r, burst: (2.0 * r).ceil().max(1.0) as u32 })
+    };
+    let limits = &settings.limits;
+    let options =
+        GateOptions { key_rate: rate(limits.key_per_second), address_rate: rate(limits.address_per_second) };
+    Ok(Gate::new(keys, options))
+}
+
+fn log_options(settings: &Settings) -> LogOptions {
+    LogOptions {
+        partitions: settings.log.partitions,
+        retain_age: settings.retention.days.map(|days| Duration::from_secs(days * 86_400)),
+        retain_bytes: settings.retention.bytes,
+        ..LogOptions::default()
+    }
+}
+
+fn door_options(settings: &Settings) -> DoorOptions {
+    DoorOptions {
+        unknown_fields: settings.signals.unknown_fields,
+        future_times: settings.signals.future_times,
+        future_bound_ms: i64::try_from(settings.signals.future_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX),
+        ..DoorOptions::default()
+    }
+}
+
+fn broken<E: std::fmt::Display>(part: &'static str) -> impl Fn(E) -> Error {
+    move |e| Error::Broken(format!("{part} cannot be opened: {e}"))
+}
+
+fn refused(e: scorer::ScorerError) -> Error {
+    Error::Setting(format!("scorer: {e}"))
+}

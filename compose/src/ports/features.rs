@@ -1,0 +1,109 @@
+//! Feature reads for the routes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use api::{
+    ApiError,
+    ports::{FeatureInfo, FeatureReads, Instant, Rows, ViewInfo, Wanted},
+};
+use async_trait::async_trait;
+use features::{FeatureError, FeatureStore, Prepared, Value};
+use ingest::log::Position;
+
+/// Sets of names kept resolved; a program asks for few.
+const KEPT: usize = 1_024;
+
+/// Reads of one store, with names resolved once.
+pub struct Reads {
+    store: FeatureStore,
+    prepared: Mutex<HashMap<Wanted, Arc<Prepared>>>,
+}
+
+impl Reads {
+    /// Reads of this store.
+    pub fn new(store: FeatureStore) -> Reads {
+        Reads { store, prepared: Mutex::default() }
+    }
+
+    fn prepare(&self, wanted: &Wanted) -> Result<Arc<Prepared>, ApiError> {
+        let known = || self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(wanted) {
+            return Ok(found.clone());
+        }
+        let registry = self.store.registry();
+        let prepared = match wanted {
+            Wanted::Features(names) => registry.prepare(names),
+            Wanted::Views(views) => registry.prepare_views(views),
+        };
+        let prepared = Arc::new(prepared.map_err(told)?);
+        let mut known = known();
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(wanted.clone(), prepared.clone());
+        Ok(prepared)
+    }
+}
+
+#[async_trait]
+impl FeatureReads for Reads {
+    fn views(&self) -> Vec<ViewInfo> {
+        let feature = |f: features::registry::FeatureDescription| FeatureInfo { name: f.name, kind: f.kind, empty: f.empty };
+        let described = self.store.registry().describe().into_iter();
+        described
+            .map(|v| ViewInfo {
+                view: v.view,
+                description: v.description,
+                entity: v.entity,
+                table: v.table,
+                version: v.version,
+                owner: v.owner,
+                freshness_ms: v.freshness_ms,
+                lateness_ms: v.lateness_ms,
+                windows: v.windows,
+                features: v.features.into_iter().map(feature).collect(),
+            })
+            .collect()
+    }
+
+    async fn read(&self, wanted: &Wanted, entities: &[String], at: Instant) -> Result<Rows, ApiError> {
+        let prepared = self.prepare(wanted)?;
+        let names = prepared.names.clone();
+        let rows = match at {
+            Instant::Now(now) => self.store.read_now(&prepared, entities, now),
+            Instant::AsOf(instant) => {
+                // History lies on disk.
+                let (store, entities) = (self.store.clone(), entities.to_vec());
+                tokio::task::spawn_blocking(move || store.read_as_of(&prepared, &entities, instant))
+                    .await
+                    .map_err(|e| ApiError::Internal(format!("a read of history stopped: {e}")))?
+            }
+        };
+        Ok(Rows { names, rows: rows.map_err(told)? })
+    }
+
+    fn empty(&self, wanted: &Wanted) -> Result<(Arc<[Arc<str>]>, Vec<Value>), ApiError> {
+        let prepared = self.prepare(wanted)?;
+        // Nobody has the empty name: it is refused at the door.
+        let row = self.store.read_one(&prepared, "", 0).map_err(told)?;
+        Ok((prepared.names.clone(), row.values))
+    }
+
+    async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), ApiError> {
+        self.store.wait_for(position, timeout).await.map_err(told)
+    }
+}
+
+/// What a caller is told.
+pub fn told(e: FeatureError) -> ApiError {
+    match e {
+        FeatureError::Request(_) | FeatureError::Definition { .. } => ApiError::Invalid(e.to_string()),
+        FeatureError::Unavailable(_) => ApiError::Unavailable(e.to_string()),
+        FeatureError::NotYet(..) => ApiError::Late(e.to_string()),
+        FeatureError::Damaged(_) | FeatureError::Compute { .. } => ApiError::Internal(e.to_string()),
+    }
+}

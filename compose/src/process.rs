@@ -1,0 +1,239 @@
+//! The running process: its tasks, started together and stopped in order.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::Router;
+use ingest::{
+    auth::Gate,
+    http::{HttpOptions, IngestState},
+    log::Log,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    config::Settings,
+    error::{Error, Result},
+    parts::{Core, Features, Scoring},
+    ports::{features::Reads, health, people::Everywhere, tips::Tips},
+};
+
+const STREAM: &str = "stream";
+const JOINER: &str = "rewards";
+const LEARNER: &str = "policy";
+const HOUSEKEEPING: &str = "retention";
+/// How often the log is looked through for what need not be kept.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
+/// How often history is tidied up.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
+
+/// Which tasks to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Tasks {
+    /// The job that keeps features fresh.
+    pub stream: bool,
+    /// What learns.
+    pub score: bool,
+    /// What drops what is too old.
+    pub retention: bool,
+}
+
+/// Tasks under way.
+pub struct Process {
+    core: Core,
+    /// Cancelled when a task ended that should not have.
+    pub failed: CancellationToken,
+    health: Arc<health::Parts>,
+    stop_work: CancellationToken,
+    stop_stream: watch::Sender<bool>,
+    workers: Vec<(&'static str, JoinHandle<()>)>,
+    stream: Option<JoinHandle<()>>,
+}
+
+/// The parts and routes of a full process.
+pub struct Full {
+    /// The tasks.
+    pub process: Process,
+    /// Every route.
+    pub app: Router,
+    /// For whoever reads features beside the routes.
+    pub features: features::FeatureStore,
+    /// What can be said.
+    pub tips: Arc<scorer::tips::TipCatalogue>,
+    /// For whoever decides beside the routes.
+    pub scorer: scorer::Scorer,
+}
+
+/// Starts everything there is.
+pub fn start_full(
+    settings: &Settings,
+    core: Core,
+    gate: &Gate,
+    tasks: Tasks,
+    metrics: PrometheusHandle,
+    seed: u64,
+) -> Result<Full> {
+    let features = Features::open(settings, &core)?;
+    let scoring = Scoring::open(settings, &core, &features.store)?;
+    let store = features.store.clone();
+    let names: Vec<&'static str> = [(tasks.stream, STREAM), (tasks.score, JOINER), (tasks.score, LEARNER)]
+        .into_iter()
+        .filter_map(|(runs, name)| runs.then_some(name))
+        .collect();
+    let health = Arc::new(health::Parts::new(core.log.clone(), store.applied().clone(), names));
+    let state = api::AppState {
+        features: Arc::new(Reads::new(store.clone())),
+        recommends: Arc::new(Tips::new(scoring.scorer.clone(), core.log.clone(), seed)),
+        people: Arc::new(Everywhere::new(
+            core.log.clone(),
+            store.history().clone(),
+            features.job.eraser(),
+            scoring.memory.clone(),
+        )),
+        health: health.clone(),
+        metrics,
+        clock: core.clock.clone(),
+        request_ids: Arc::new(api::observe::RequestIds::new(seed)),
+        limits: api::Limits {
+            answer_time: Duration::from_secs(settings.limits.request_seconds),
+            ..api::Limits::default()
+        },
+    };
+    let app = api::router(state, gate, ingestion(settings, &core, gate));
+    let (tips, scorer) = (scoring.tips.clone(), scoring.scorer.clone());
+    let process = Process::start(core, health, tasks, Some(features), Some(scoring));
+    Ok(Full { process, app, features: store, tips, scorer })
+}
+
+/// The routes of ingestion with their description.
+pub fn ingestion(settings: &Settings, core: &Core, gate: &Gate) -> OpenApiRouter {
+    let options = HttpOptions {
+        max_body_bytes: settings.limits.body_bytes,
+        timeout_ms: settings.limits.request_seconds * 1_000,
+        ..HttpOptions::default()
+    };
+    let state = IngestState::new(core.door.clone(), gate.clone(), core.clock.clone(), options);
+    ingest::http::router(state)
+}
+
+impl Process {
+    /// Starts the tasks over these parts.
+    pub fn start(
+        core: Core,
+        health: Arc<health::Parts>,
+        tasks: Tasks,
+        features: Option<Features>,
+        scoring: Option<Scoring>,
+    ) -> Process {
+        let (stop_stream, stopping) = watch::channel(false);
+        let mut process = Process {
+            failed: CancellationToken::new(),
+            health,
+            stop_work: CancellationToken::new(),
+            stop_stream,
+            workers: Vec::new(),
+            stream: None,
+            core,
+        };
+        if let Some(Features { store, job }) = features.filter(|_| tasks.stream) {
+            process.stream = Some(process.spawn(STREAM, job.run(stopping)));
+            process.tidy(store);
+        }
+        if let Some(Scoring { joiner, learner, .. }) = scoring.filter(|_| tasks.score) {
+            let (clock, stop) = (process.core.clock.clone(), process.stop_work.clone());
+            let joiner = process.spawn(JOINER, joiner.run(stop.clone()));
+            let learner = process.spawn(LEARNER, learner.run(clock, stop));
+            process.workers.extend([(JOINER, joiner), (LEARNER, learner)]);
+        }
+        if tasks.retention {
+            let task = retention(process.core.log.clone(), process.core.clock.clone(), process.stop_work.clone());
+            let task = process.spawn(HOUSEKEEPING, task);
+            process.workers.push((HOUSEKEEPING, task));
+        }
+        process
+    }
+
+    /// Starts the tasks that need neither features nor decisions.
+    pub fn bare(core: Core, tasks: Tasks) -> Process {
+        let health = Arc::new(health::Parts::new(core.log.clone(), features::Applied::default(), Vec::new()));
+        Process::start(core, health, tasks, None, None)
+    }
+
+    /// Starts the tasks that need features but no decisions.
+    pub fn over(core: Core, tasks: Tasks, features: Features) -> Process {
+        let applied = features.store.applied().clone();
+        let health = Arc::new(health::Parts::new(core.log.clone(), applied, vec![STREAM]));
+        Process::start(core, health, tasks, Some(features), None)
+    }
+
+    fn spawn<E: std::fmt::Display + Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (failed, health) = (self.failed.clone(), self.health.clone());
+        tokio::spawn(async move {
+            // Within a task of its own, so that a panic too is noticed and told.
+            let why = match tokio::spawn(async move { task.await.map_err(|e| e.to_string()) }).await {
+                Ok(Ok(())) => return,
+                Ok(Err(why)) => why,
+                Err(e) => format!("it panicked: {e}"),
+            };
+            tracing::error!(task = name, reason = why, "a task stopped; the process ends");
+            health.task_ended(name, why);
+            failed.cancel();
+        })
+    }
+
+    /// Tidies up history on a thread that may be kept busy.
+    fn tidy(&self, store: features::FeatureStore) {
+        let stop = self.stop_work.clone();
+        tokio::spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(TIDY_EVERY)).await.is_some() {
+                let (history, stop) = (store.history().clone(), stop.clone());
+                let tidied = tokio::task::spawn_blocking(move || {
+                    while !stop.is_cancelled() && history.compact_step()? {}
+                    Ok::<(), features::offline::HistoryError>(())
+                });
+                if let Ok(Err(e)) = tidied.await {
+                    tracing::warn!(error = %e, "history could not be tidied up; reads go on");
+                }
+            }
+        });
+    }
+
+    /// Stops in order: what decides and learns, then the job with a last checkpoint, then the log.
+    pub async fn stop(self) -> Result<()> {
+        self.core.door.drain().await;
+        self.stop_work.cancel();
+        for (name, worker) in self.workers {
+            worker.await.map_err(|e| Error::Broken(format!("{name} did not stop in order: {e}")))?;
+        }
+        // The job may be gone already; then there is nobody to tell.
+        let _ = self.stop_stream.send(true);
+        if let Some(stream) = self.stream {
+            stream.await.map_err(|e| Error::Broken(format!("{STREAM} did not stop in order: {e}")))?;
+        }
+        if self.failed.is_cancelled() {
+            return Err(Error::Broken("a task stopped by itself; the log lines before say why".into()));
+        }
+        Ok(())
+    }
+}
+
+async fn retention(
+    log: Arc<dyn Log>,
+    clock: ingest::Clock,
+    stop: CancellationToken,
+) -> Result<(), ingest::log::LogError> {
+    while stop.run_until_cancelled(tokio::time::sleep(HOUSEKEEPING_EVERY)).await.is_some() {
+        match log.enforce_retention(clock()).await {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "the log dropped what is too old"),
+            Err(e) => tracing::warn!(error = %e, "the log could not drop what is too old; it tries again later"),
+        }
+    }
+    Ok(())
+}

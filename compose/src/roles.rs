@@ -1,0 +1,85 @@
+//! Which roles there are and what each of them needs: the one table.
+
+use std::collections::BTreeSet;
+
+use clap::ValueEnum;
+
+/// A job the process can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Role {
+    /// Takes signals in over HTTP.
+    Ingest,
+    /// Keeps features fresh and writes history.
+    Stream,
+    /// Chooses tips and learns from reactions.
+    Score,
+    /// Serves features, tips, feedback and the tip page.
+    Api,
+    /// Retention of the log.
+    Pipelines,
+}
+
+/// A part of the process; opened once, shared by the roles that need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Declared signal types.
+    Catalogue,
+    /// The log.
+    Log,
+    /// The one door to the log.
+    Door,
+    /// Feature views with their online and offline stores.
+    Features,
+    /// The job that applies the log to the features.
+    StreamJob,
+    /// Tips, policies, decisions, learning.
+    Scorer,
+    /// The HTTP server.
+    Http,
+    /// The hourly housekeeping.
+    Retention,
+}
+
+/// Role, and the parts it needs.
+pub const ROLES: [(Role, &[Part]); 5] = [
+    (Role::Ingest, &[Part::Catalogue, Part::Log, Part::Door, Part::Http]),
+    (Role::Stream, &[Part::Catalogue, Part::Log, Part::Features, Part::StreamJob]),
+    (Role::Score, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer]),
+    (Role::Api, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer, Part::Http]),
+    (Role::Pipelines, &[Part::Log, Part::Retention]),
+];
+
+/// The roles to start: those named, or all.
+pub fn chosen(named: &[Role]) -> BTreeSet<Role> {
+    if named.is_empty() { ROLES.iter().map(|(r, _)| *r).collect() } else { named.iter().copied().collect() }
+}
+
+/// The parts these roles need together.
+pub fn parts_of(roles: &BTreeSet<Role>) -> BTreeSet<Part> {
+    ROLES.iter().filter(|(r, _)| roles.contains(r)).flat_map(|(_, parts)| parts.iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_stands_in_the_table_once() {
+        let listed: Vec<Role> = ROLES.iter().map(|(r, _)| *r).collect();
+        assert_eq!(listed, Role::value_variants());
+    }
+
+    #[test]
+    fn no_name_means_every_role() {
+        assert_eq!(chosen(&[]).len(), ROLES.len());
+        assert_eq!(chosen(&[Role::Api]), BTreeSet::from([Role::Api]));
+    }
+
+    #[test]
+    fn housekeeping_alone_opens_no_features() {
+        assert_eq!(
+            parts_of(&chosen(&[Role::Pipelines])),
+            BTreeSet::from([Part::Log, Part::Retention])
+        );
+    }
+}
