@@ -13,6 +13,7 @@
 //! | [`registry`] | all views; names resolved once |
 //! | [`online`] | values for now: trait, `embedded` |
 //! | [`offline`] | history: trait, `parquet` |
+//! | [`past`] | point-in-time joins |
 //! | [`store`] | reads, now and as of |
 //! | [`value`] | values at the boundary, free of Arrow |
 
@@ -21,6 +22,7 @@ pub mod events;
 pub mod kernel;
 pub mod offline;
 pub mod online;
+pub mod past;
 pub mod registry;
 pub mod row;
 pub mod store;

@@ -64,10 +64,32 @@ fn a_replay_changes_nothing(place: &dyn Place) {
     store.discard_unflushed().unwrap();
     assert_eq!(read(&*store, T, &everything()), sorted(some_rows(0..10)));
     assert_eq!(store.append(T, batch(&some_rows(10..15), false)).unwrap(), 5);
-    assert!(matches!(store.seal(&at(9)), Err(HistoryError::Refused(_))));
+    assert!(matches!(store.seal(&at(14)), Err(HistoryError::Refused(_))), "row 14 was appended");
     store.flush(&at(15)).unwrap();
     store.flush(&at(15)).unwrap();
     assert_eq!(read(&*store, T, &everything()), sorted(some_rows(0..15)));
+}
+
+fn a_replay_from_before_the_durable_position_is_fine(place: &dyn Place) {
+    let place_of = |partition: u32, offset: u64| Row { partition, ..row("a", offset as i64, offset) };
+    let position = |a, b| Position([(0, a), (1, b)].into());
+    let store = place.open();
+    store.append(T, batch(&[place_of(0, 4), place_of(1, 7)], false)).unwrap();
+    store.flush(&position(5, 8)).unwrap();
+    assert_eq!(store.append(T, batch(&[place_of(0, 4), place_of(1, 9)], false)).unwrap(), 1);
+    store.flush(&position(2, 10)).unwrap();
+    assert_eq!(store.durable_position().unwrap(), position(5, 10));
+    assert_eq!(read(&*store, T, &everything()).len(), 3);
+}
+
+fn many_small_batches_are_one_table(place: &dyn Place) {
+    let store = place.open();
+    let expected = some_rows(0..300);
+    for (i, one) in expected.iter().enumerate() {
+        store.append(T, batch(std::slice::from_ref(one), i > 150)).unwrap();
+    }
+    assert!(store.scan(T, &everything()).unwrap().len() < 30);
+    assert_eq!(read(&*store, T, &everything()), sorted(expected));
 }
 
 fn filters_mean_what_they_say(place: &dyn Place) {
@@ -256,6 +278,8 @@ suite!(parquet: super::Parquet { dir: tempfile::tempdir().unwrap(), clock: super
     reads_its_own_appends,
     only_what_was_sealed_and_persisted_survives,
     a_replay_changes_nothing,
+    a_replay_from_before_the_durable_position_is_fine,
+    many_small_batches_are_one_table,
     filters_mean_what_they_say,
     columns_are_added_never_changed,
     compaction_changes_no_answer,

@@ -1,1 +1,12 @@
-//! pipelines
+//! Batch jobs over history and the log.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`join`] | `kairos features join`: feature values beside the rows of a file, each as of its instant |
+//! | [`table`] | CSV, NDJSON and Parquet files, read and written by their extension |
+
+pub mod error;
+pub mod join;
+pub mod table;
+
+pub use error::PipelineError;

@@ -197,3 +197,15 @@ pub(crate) fn not_below(batch: &RecordBatch, position: &Position) -> Result<Reco
     }
     filter_record_batch(batch, &mask)
 }
+
+/// Moves a position past every row of a batch that has a place in the log.
+pub(crate) fn reach(position: &mut Position, batch: &RecordBatch) -> Result<(), ArrowError> {
+    let partitions = named(batch, "partition")?.as_primitive::<UInt32Type>();
+    let offsets = named(batch, "offset")?.as_primitive::<UInt64Type>();
+    let mut places: Vec<_> = partitions.iter().zip(offsets.iter()).filter_map(|(p, o)| p.zip(o)).collect();
+    places.sort_unstable();
+    for last in places.chunk_by(|a, b| a.0 == b.0).filter_map(<[_]>::last) {
+        position.advance(last.0, last.1);
+    }
+    Ok(())
+}

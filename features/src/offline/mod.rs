@@ -57,7 +57,8 @@ pub trait OfflineStore: Send + Sync + 'static {
     fn append(&self, table: &str, batch: RecordBatch) -> Result<usize, HistoryError>;
 
     /// Ties everything appended so far to `position`: all of the log below it, and nothing else.
-    /// Cheap; what is appended afterwards belongs to the next seal. A position never goes backwards.
+    /// Cheap; what is appended afterwards belongs to the next seal. The position sealed never goes backwards:
+    /// in each partition the later of this one and the last holds. Refused when rows beyond it were appended.
     fn seal(&self, position: &Position) -> Result<(), HistoryError>;
 
     /// Writes everything sealed to stable storage, all of it or nothing, and returns the durable position.

@@ -2,17 +2,48 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
+use arrow::{compute::concat_batches, datatypes::SchemaRef, error::ArrowError, record_batch::RecordBatch};
 use ingest::log::Position;
 
 use super::HistoryError;
 use crate::offline::{
-    filter::{RowTest, not_below},
+    filter::{RowTest, not_below, reach},
     layout::Layout,
     schema::merge,
 };
 
-pub(super) type Batches = BTreeMap<String, Vec<RecordBatch>>;
+/// Neighbouring batches smaller than this are put together.
+const SMALL: usize = 8_192;
+
+pub(super) type Tables = BTreeMap<String, Rows>;
+
+/// Rows of one table.
+#[derive(Clone, Default)]
+pub(super) struct Rows {
+    pub batches: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl Rows {
+    /// Adds a batch. The job brings many small ones: they are put together, each row about as often as its
+    /// batch doubles, so that reads and memory see few.
+    fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
+        self.bytes += batch.get_array_memory_size();
+        self.batches.push(batch);
+        while let [.., a, b] = self.batches.as_slice() {
+            let alike = a.schema_ref().fields() == b.schema_ref().fields();
+            if !alike || a.num_rows() >= SMALL || a.num_rows() > 2 * b.num_rows() {
+                break;
+            }
+            let both = concat_batches(a.schema_ref(), [a, b])?;
+            self.bytes -= a.get_array_memory_size() + b.get_array_memory_size();
+            self.bytes += both.get_array_memory_size();
+            self.batches.truncate(self.batches.len() - 2);
+            self.batches.push(both);
+        }
+        Ok(())
+    }
+}
 
 /// Everything appended and not yet durable.
 #[derive(Default)]
@@ -20,23 +51,25 @@ pub(super) struct Buffer {
     /// Rows tied to a position, oldest first.
     sealed: Vec<Sealed>,
     /// Rows appended since.
-    open: Batches,
+    open: Tables,
     /// Schema of each table with rows here: that of the files and more.
     schemas: BTreeMap<String, SchemaRef>,
-    /// Everything in the log below this was appended.
-    appended_to: Position,
+    /// Everything in the log below this was appended and sealed.
+    sealed_to: Position,
+    /// Past the last row of the log that was appended.
+    reached: Position,
 }
 
 /// Rows that become durable together.
 #[derive(Clone)]
 pub(super) struct Sealed {
     pub position: Position,
-    pub tables: Arc<Batches>,
+    pub tables: Arc<Tables>,
 }
 
 impl Buffer {
     pub fn new(durable: Position) -> Self {
-        Buffer { appended_to: durable, ..Buffer::default() }
+        Buffer { sealed_to: durable, ..Buffer::default() }
     }
 
     /// Adds rows; `stored` is the schema of the table's files.
@@ -62,32 +95,40 @@ impl Buffer {
             }
         }
         let fresh = if layout.has_place && batch.column_by_name("offset").is_some() {
-            not_below(batch, &self.appended_to).map_err(|e| refused(e.to_string()))?
+            let fresh = not_below(batch, &self.sealed_to).map_err(|e| refused(e.to_string()))?;
+            reach(&mut self.reached, &fresh).map_err(|e| refused(e.to_string()))?;
+            fresh
         } else {
             batch.clone()
         };
         self.schemas.insert(table.to_owned(), schema);
         let rows = fresh.num_rows();
         if rows > 0 {
-            self.open.entry(table.to_owned()).or_default().push(fresh);
+            let rows = self.open.entry(table.to_owned()).or_default();
+            rows.push(fresh).map_err(|e| refused(e.to_string()))?;
         }
         Ok(rows)
     }
 
-    /// Ties the rows appended since the last seal to a position.
+    /// Ties the rows appended since the last seal to a position. Where that lies before what was sealed
+    /// (the job replays from an older checkpoint), the later of both holds.
     pub fn seal(&mut self, position: &Position) -> Result<(), HistoryError> {
-        if !position.covers(&self.appended_to) {
+        let mut to = self.sealed_to.clone();
+        for (partition, offset) in &position.0 {
+            let at = to.0.entry(*partition).or_insert(0);
+            *at = (*at).max(*offset);
+        }
+        if !to.covers(&self.reached) {
             return Err(HistoryError::Refused(format!(
-                "history stands at {} and cannot go back to {position}; start the job from its durable position",
-                self.appended_to
+                "rows of the log up to {} were appended, so history cannot be sealed at {position}; that is a \
+                 defect of the job",
+                self.reached
             )));
         }
-        if self.open.is_empty() && *position == self.appended_to {
-            return Ok(());
+        if !self.open.is_empty() || to != self.sealed_to {
+            self.sealed_to = to.clone();
+            self.sealed.push(Sealed { position: to, tables: Arc::new(std::mem::take(&mut self.open)) });
         }
-        self.appended_to = position.clone();
-        let tables = Arc::new(std::mem::take(&mut self.open));
-        self.sealed.push(Sealed { position: position.clone(), tables });
         Ok(())
     }
 
@@ -103,7 +144,7 @@ impl Buffer {
     /// The rows of one table.
     pub fn batches(&self, table: &str) -> Vec<RecordBatch> {
         let sealed = self.sealed.iter().filter_map(|s| s.tables.get(table));
-        sealed.chain(self.open.get(table)).flatten().cloned().collect()
+        sealed.chain(self.open.get(table)).flat_map(|rows| &rows.batches).cloned().collect()
     }
 
     pub fn schema(&self, table: &str) -> Option<&SchemaRef> {
@@ -116,14 +157,14 @@ impl Buffer {
 
     pub fn bytes(&self) -> usize {
         let tables = self.sealed.iter().map(|s| s.tables.as_ref()).chain([&self.open]);
-        tables.flat_map(BTreeMap::values).flatten().map(RecordBatch::get_array_memory_size).sum()
+        tables.flat_map(BTreeMap::values).map(|rows| rows.bytes).sum()
     }
 
     /// Drops the rows of an entity; returns how many there were.
     pub fn erase(&mut self, entity: &str) -> Result<u64, HistoryError> {
         let mut erased = 0;
         for sealed in &mut self.sealed {
-            let mut tables = Batches::clone(&sealed.tables);
+            let mut tables = Tables::clone(&sealed.tables);
             erased += erase_from(&mut tables, entity)?;
             sealed.tables = Arc::new(tables);
         }
@@ -131,10 +172,10 @@ impl Buffer {
     }
 }
 
-fn erase_from(tables: &mut Batches, entity: &str) -> Result<u64, HistoryError> {
+fn erase_from(tables: &mut Tables, entity: &str) -> Result<u64, HistoryError> {
     let mut erased = 0;
-    for (table, batches) in tables {
-        for batch in batches.iter_mut() {
+    for (table, rows) in tables {
+        for batch in &mut rows.batches {
             let layout = Layout::of(table, batch.schema_ref())?;
             let rest = RowTest::all_but(Some(entity), layout, None)
                 .apply(batch)
@@ -142,7 +183,8 @@ fn erase_from(tables: &mut Batches, entity: &str) -> Result<u64, HistoryError> {
             erased += (batch.num_rows() - rest.num_rows()) as u64;
             *batch = rest;
         }
-        batches.retain(|b| b.num_rows() > 0);
+        rows.batches.retain(|b| b.num_rows() > 0);
+        rows.bytes = rows.batches.iter().map(RecordBatch::get_array_memory_size).sum();
     }
     Ok(erased)
 }

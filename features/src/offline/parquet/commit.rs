@@ -1,14 +1,13 @@
 //! Flush, and the replacement of the manifest by which any change becomes true.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use arrow::datatypes::SchemaRef;
+use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use ingest::log::Position;
 use parking_lot::MutexGuard;
 
 use super::{
     HistoryError, ParquetHistory, State,
-    buffer::Batches,
     disk::Disk,
     manifest::{DataFile, Manifest, Replacing, Table},
     merge::sorted,
@@ -39,15 +38,15 @@ impl ParquetHistory {
         };
         let Some(last) = sealed.last() else { return Ok(self.state.lock().manifest.position.clone()) };
         let started = Instant::now();
-        let mut tables = Batches::new();
+        let mut tables: BTreeMap<&str, Vec<RecordBatch>> = BTreeMap::new();
         for part in &sealed {
-            for (table, batches) in part.tables.as_ref() {
-                tables.entry(table.clone()).or_default().extend(batches.iter().cloned());
+            for (table, rows) in part.tables.as_ref() {
+                tables.entry(table).or_default().extend(rows.batches.iter().cloned());
             }
         }
         let mut written: Vec<(String, SchemaRef, DataFile)> = Vec::new();
         for (table, schema) in schemas {
-            let Some(batches) = tables.remove(&table) else { continue };
+            let Some(batches) = tables.remove(table.as_str()) else { continue };
             match self.write_rows(&table, &schema, &batches) {
                 Ok(file) => written.extend(file.map(|f| (table, schema, f))),
                 Err(e) => {
@@ -80,7 +79,7 @@ impl ParquetHistory {
         &self,
         table: &str,
         schema: &SchemaRef,
-        batches: &[arrow::record_batch::RecordBatch],
+        batches: &[RecordBatch],
     ) -> Result<Option<DataFile>, HistoryError> {
         let layout = Layout::of(table, schema)?;
         let rows = sorted(batches, schema, &layout).map_err(|e| mismatch(table, &e))?;

@@ -1,0 +1,259 @@
+//! Point-in-time join: the values that many entities had, each at instants of its own, from history.
+//!
+//! The rows asked for and the signals of a view both come ordered by entity, so each entity's signals are
+//! read once and only one entity's are in memory; the values are made by the view's kernel, as everywhere.
+
+use std::{ops::Range, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array},
+    compute::{concat, concat_batches, take},
+    datatypes::{Field, Schema, TimestampMillisecondType},
+    error::ArrowError,
+};
+use ingest::Millis;
+
+use crate::{
+    error::FeatureError,
+    events::{EventBuffer, EventList},
+    offline::{BatchStream, OfflineStore, ScanFilter},
+    registry::{Prepared, PreparedView},
+    view::View,
+};
+
+/// So many rows are evaluated together.
+const TOGETHER: usize = 2_048;
+
+/// Which signals a value of the past may rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Known {
+    /// Those that had arrived by the instant (`received_at <= as_of`): what a model could have seen.
+    #[default]
+    ByThen,
+    /// All that history holds today, late arrivals and corrections included.
+    ByNow,
+}
+
+/// Values of a point-in-time join.
+#[derive(Debug)]
+pub struct Joined {
+    /// One row for each row asked for, in that order; one column for each prepared feature, by its name.
+    pub values: RecordBatch,
+    /// For how many of the rows some signal in a window was left out because it arrived later.
+    pub with_late_signals: usize,
+}
+
+/// The values of each entity at its instant. Repeats and unknown entities are fine.
+///
+/// # Errors
+/// When history cannot be read, or a value cannot be computed.
+pub fn join<S: AsRef<str>>(
+    history: &dyn OfflineStore,
+    prepared: &Prepared,
+    rows: &[(S, Millis)],
+    known: Known,
+) -> Result<Joined, FeatureError> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|a, b| (rows[*a].0.as_ref(), rows[*a].1).cmp(&(rows[*b].0.as_ref(), rows[*b].1)));
+    let sorted: Vec<(&str, Millis)> = order.iter().map(|i| (rows[*i].0.as_ref(), rows[*i].1)).collect();
+    let mut place = vec![0u32; rows.len()];
+    for (k, i) in order.iter().enumerate() {
+        place[*i] = k as u32;
+    }
+    let place = UInt32Array::from(place);
+
+    let mut columns: Vec<(usize, Field, ArrayRef)> = Vec::with_capacity(prepared.names.len());
+    let mut late = vec![false; rows.len()];
+    for part in &prepared.parts {
+        let slots = of_view(history, part, &sorted, known, &mut late)?;
+        for s in &part.slots {
+            let column = take(&slots[s.slot], &place, None).map_err(wrong(&part.view))?;
+            let field = Field::new(prepared.names[s.at].as_ref(), column.data_type().clone(), true);
+            columns.push((s.at, field, column));
+        }
+    }
+    columns.sort_by_key(|(at, _, _)| *at);
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().map(|(_, f, c)| (f, c)).unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    let values = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|e| FeatureError::Damaged(format!("the joined columns do not fit together: {e}")))?;
+    Ok(Joined { values, with_late_signals: late.iter().filter(|l| **l).count() })
+}
+
+fn wrong(view: &View) -> impl Fn(ArrowError) -> FeatureError + use<> {
+    let what = format!("view {}", view.name);
+    move |e| FeatureError::compute(&what)(e.into())
+}
+
+/// A column for each slot of one view; rows as in `sorted`.
+fn of_view(
+    history: &dyn OfflineStore,
+    part: &PreparedView,
+    sorted: &[(&str, Millis)],
+    known: Known,
+    late: &mut [bool],
+) -> Result<Vec<ArrayRef>, FeatureError> {
+    let view = part.view.as_ref();
+    let mut subjects: Vec<String> = sorted.iter().map(|(e, _)| (*e).to_owned()).collect();
+    subjects.dedup();
+    let instants = || sorted.iter().map(|(_, t)| *t);
+    let filter = ScanFilter {
+        subjects: Some(subjects),
+        after: instants().min().map(|t| t.saturating_sub(view.longest())),
+        until: instants().max(),
+        ..ScanFilter::default()
+    };
+    let mut pile =
+        Pile { view, known, late, done: 0, lists: Vec::new(), asked: Vec::new(), pieces: Vec::new() };
+    let mut at = 0;
+    for found in (ByEntity { stream: history.stream(&view.table, &filter)?, rest: None }) {
+        let (entity, signals) = found?;
+        let start = at + sorted[at..].partition_point(|(e, _)| *e < entity.as_str());
+        let end = start + sorted[start..].partition_point(|(e, _)| *e == entity);
+        pile.add(None, sorted, at..start)?;
+        pile.add(Some(&signals), sorted, start..end)?;
+        at = end;
+    }
+    pile.add(None, sorted, at..sorted.len())?;
+    pile.evaluate()?;
+    let slots = view.slots();
+    if pile.pieces.is_empty() {
+        // No rows were asked for; the kernel knows the types of the columns.
+        return view.evaluate(&[]);
+    }
+    (0..slots)
+        .map(|s| {
+            let pieces: Vec<&dyn Array> = pile.pieces.iter().map(|p| p[s].as_ref()).collect();
+            concat(&pieces).map_err(wrong(view))
+        })
+        .collect()
+}
+
+/// Rows that wait to be evaluated together.
+struct Pile<'a> {
+    view: &'a View,
+    known: Known,
+    late: &'a mut [bool],
+    /// How many rows have been added.
+    done: usize,
+    lists: Vec<EventBuffer>,
+    /// For each row its list, if it has one, and its instant.
+    asked: Vec<(Option<usize>, Millis)>,
+    /// Finished columns.
+    pieces: Vec<Vec<ArrayRef>>,
+}
+
+impl Pile<'_> {
+    /// Adds the rows of one entity; `signals` are all of the entity's that can matter.
+    fn add(
+        &mut self,
+        signals: Option<&RecordBatch>,
+        sorted: &[(&str, Millis)],
+        rows: Range<usize>,
+    ) -> Result<(), FeatureError> {
+        debug_assert_eq!(rows.start, self.done, "rows are added in order");
+        self.done = rows.end;
+        let Some(signals) = signals else {
+            self.asked.extend(sorted[rows].iter().map(|(_, at)| (None, *at)));
+            return self.evaluate_if_many();
+        };
+        let events = self.view.project(signals)?;
+        let times: Vec<Millis> = (0..events.len()).map(|i| events.get(i).0).collect();
+        let arrivals: Vec<Millis> = match (self.known, signals.column_by_name("received_at")) {
+            (Known::ByThen, Some(column)) => {
+                let all = column.as_primitive::<TimestampMillisecondType>().values();
+                events.rows.iter().map(|r| all[*r as usize]).collect()
+            }
+            _ => vec![Millis::MIN; events.len()],
+        };
+        let mut shared = None;
+        for k in rows {
+            let at = sorted[k].1;
+            let from = at.saturating_sub(self.view.longest());
+            // History gives signals in order of time.
+            let window = times.partition_point(|t| *t <= from)..times.partition_point(|t| *t <= at);
+            let list = if arrivals[window].iter().any(|arrival| *arrival > at) {
+                self.late[k] = true;
+                self.keep((0..events.len()).filter(|i| arrivals[*i] <= at).map(|i| events.get(i)))
+            } else {
+                *shared.get_or_insert_with(|| self.keep((0..events.len()).map(|i| events.get(i))))
+            };
+            self.asked.push((Some(list), at));
+        }
+        self.evaluate_if_many()
+    }
+
+    fn keep<'e>(&mut self, events: impl Iterator<Item = (Millis, &'e [u8])>) -> usize {
+        let mut events: Vec<_> = events.collect();
+        self.lists.push(EventBuffer::merge(EventList::default(), &mut events, Millis::MIN));
+        self.lists.len() - 1
+    }
+
+    fn evaluate_if_many(&mut self) -> Result<(), FeatureError> {
+        if self.asked.len() >= TOGETHER { self.evaluate() } else { Ok(()) }
+    }
+
+    fn evaluate(&mut self) -> Result<(), FeatureError> {
+        if self.asked.is_empty() {
+            return Ok(());
+        }
+        let list = |i: &Option<usize>| i.map_or_else(EventList::default, |i| self.lists[i].as_list());
+        let asked: Vec<(EventList<'_>, Millis)> = self.asked.iter().map(|(i, at)| (list(i), *at)).collect();
+        let columns = self.view.evaluate(&asked)?;
+        self.pieces.push(columns);
+        self.asked.clear();
+        self.lists.clear();
+        Ok(())
+    }
+}
+
+/// Cuts an ordered stream of signals into one batch for each entity.
+struct ByEntity {
+    stream: BatchStream,
+    rest: Option<RecordBatch>,
+}
+
+impl Iterator for ByEntity {
+    type Item = Result<(String, RecordBatch), FeatureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cut().transpose()
+    }
+}
+
+impl ByEntity {
+    fn cut(&mut self) -> Result<Option<(String, RecordBatch)>, FeatureError> {
+        let Some(first) = self.rest.take().map(Ok).or_else(|| self.stream.next()).transpose()? else {
+            return Ok(None);
+        };
+        let entity = subjects(&first)?.value(0).to_owned();
+        let mut parts = vec![first];
+        loop {
+            let last = &parts[parts.len() - 1];
+            let names = subjects(last)?;
+            let run = (0..names.len()).find(|i| names.value(*i) != entity).unwrap_or(names.len());
+            if run < names.len() {
+                self.rest = Some(last.slice(run, names.len() - run));
+                let whole = last.slice(0, run);
+                let end = parts.len() - 1;
+                parts[end] = whole;
+                break;
+            }
+            match self.stream.next().transpose()? {
+                Some(more) => parts.push(more),
+                None => break,
+            }
+        }
+        let whole = concat_batches(parts[0].schema_ref(), &parts).map_err(|e| {
+            FeatureError::Damaged(format!("history of one entity does not fit together: {e}"))
+        })?;
+        Ok(Some((entity, whole)))
+    }
+}
+
+fn subjects(batch: &RecordBatch) -> Result<&arrow::array::StringArray, FeatureError> {
+    batch
+        .column_by_name("subject")
+        .and_then(|c| c.as_string_opt::<i32>())
+        .ok_or_else(|| FeatureError::Damaged("a table of signals in history has no column `subject`".into()))
+}
