@@ -179,7 +179,7 @@ impl Default for PolicyConfig {
     fn default() -> Self {
         PolicyConfig {
             name: PolicyName::LinTs,
-            width: 0.3,
+            width: 0.2,
             ridge: 1.0,
             tip_ridge: 4.0,
             floor_start: 0.1,

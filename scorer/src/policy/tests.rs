@@ -94,7 +94,7 @@ fn propensities_are_the_frequencies_of_draws() {
         let snapshot = taught(name, 200).snapshot();
         let x = context(&mut rng);
         let expected = snapshot.distribution(x.view(), &actions).propensities;
-        let draws = 40_000;
+        let draws = 8000;
         let mut seen = vec![0u32; actions.len()];
         for _ in 0..draws {
             let choice = choose(&*snapshot, x.view(), &actions, &mut rng).unwrap();
@@ -219,7 +219,7 @@ fn observations_of_the_wrong_shape_or_size_are_not_learned() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn probabilities_are_positive_and_sum_to_one(
