@@ -31,6 +31,7 @@ use ingest::Millis;
 
 use crate::{
     error::FeatureError,
+    offline::schema::adapt,
     value::Value,
     view::{
         Window,
@@ -64,6 +65,8 @@ struct Aggregation {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     what: String,
+    /// Columns of the signal table, as the expressions below count them.
+    input: SchemaRef,
     filters: Vec<Arc<dyn PhysicalExpr>>,
     stored: Vec<Arc<dyn PhysicalExpr>>,
     converter: RowConverter,
@@ -106,6 +109,7 @@ impl Kernel {
         let converter = RowConverter::new(types).map_err(|e| wrong(e.into()))?;
         let mut kernel = Kernel {
             what: what.to_owned(),
+            input: plan.input.clone(),
             filters: plan.filters.clone(),
             stored: columns.stored,
             parser: converter.parser(),
@@ -139,7 +143,8 @@ impl Kernel {
     pub(crate) fn project(&self, signals: &RecordBatch) -> Result<Events, FeatureError> {
         let wrong = self.wrong();
         let mut rows: Option<Vec<u32>> = None;
-        let mut batch = signals.clone();
+        // History may hold the columns of an older declaration: fewer, and in another order.
+        let mut batch = adapt(signals, &self.input).map_err(|e| wrong(e.into()))?;
         for f in &self.filters {
             let mask = f.evaluate(&batch).and_then(|v| v.into_array(batch.num_rows())).map_err(&wrong)?;
             let mask = mask.as_boolean();
