@@ -51,6 +51,10 @@ fn main() -> ExitCode {
 fn start(cli: Cli) -> Result<()> {
     let settings = config::load(&cli.shared)?;
     let serves = matches!(cli.command, Command::Run { .. } | Command::Demo(_));
+    if !serves {
+        // So that `kairos … | head` ends quietly, as other commands do.
+        sigpipe::reset();
+    }
     logs::start(&settings.logs, !serves)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

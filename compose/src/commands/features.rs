@@ -32,7 +32,7 @@ pub enum FeaturesCommand {
         #[arg(long = "feature", value_name = "NAME")]
         features: Vec<String>,
         /// Whole views; all when neither is given
-        #[arg(long = "view", value_name = "NAME", conflicts_with = "features")]
+        #[arg(id = "names_of_views", long = "view", value_name = "NAME", conflicts_with = "features")]
         views: Vec<String>,
         /// The instant, RFC 3339; now when unset
         #[arg(long, value_name = "INSTANT")]
