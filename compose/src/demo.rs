@@ -29,7 +29,7 @@ use crate::{
 use drive::Driver;
 use page::{AboutTip, Board};
 use stats::Stats;
-use world::DAY;
+use world::{DAY, HOUR};
 
 /// How the demo runs.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=5_000))]
     pub people: u32,
     /// How many minutes pass in the simulation with each second
-    #[arg(long, default_value_t = 20.0, value_name = "MINUTES")]
+    #[arg(long, default_value_t = 10.0, value_name = "MINUTES")]
     pub speed: f64,
     /// Seed of the people and of every choice
     #[arg(long, default_value_t = 7)]
@@ -68,12 +68,13 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
         return Err(Error::Setting(format!("--speed: {} is out of range; write 0.1 to 240", arguments.speed)));
     }
     // A directory of its own unless one is named, so that the demo never mixes with real data.
-    let temporary = TemporaryData::unless_named(&mut settings)?;
+    // It is dropped last, after everything that keeps files in it.
+    let _temporary = TemporaryData::unless_named(&mut settings)?;
     settings.scorer.control_share = CONTROL;
     let gate = Gate::new(Keys::open(), GateOptions::default());
     let listener = serve::bind(&settings, false).await?;
     let metrics = telemetry::start()?;
-    let clock = clock::accelerated(clock::now(), arguments.speed * 60.0);
+    let clock = clock::accelerated(early_today(), arguments.speed * 60.0);
     let core = Core::open(&settings, clock.clone())?;
     let tasks = Tasks { stream: true, score: true, retention: true };
     let full = process::start_full(&settings, core, &gate, tasks, metrics.clone(), arguments.seed)?;
@@ -105,7 +106,6 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     let served = server.await.map_err(|e| Error::Broken(format!("the HTTP server stopped: {e}")))?;
     let stopped = run::stop_within(full.process, Duration::from_secs(30)).await;
     say_figures(&board);
-    drop(temporary);
     lived.and(served).and(stopped)
 }
 
@@ -131,6 +131,12 @@ async fn live(driver: Driver, board: &Board, stop: &CancellationToken, seconds: 
         () = over => Ok(()),
         () = tell => Ok(()),
     }
+}
+
+/// The simulation begins as people get up.
+fn early_today() -> ingest::Millis {
+    let now = clock::now();
+    now - now.rem_euclid(DAY) + 7 * HOUR
 }
 
 fn say_where(address: &str, arguments: &DemoArgs) {

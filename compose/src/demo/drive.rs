@@ -32,7 +32,7 @@ const AT_ONCE: usize = 32;
 /// How often people are looked after, in wall time.
 const TICK: Duration = Duration::from_millis(50);
 /// How often a person who is awake looks for a tip.
-const LOOKS_EVERY: Millis = 100 * MINUTE;
+const LOOKS_EVERY: Millis = 50 * MINUTE;
 
 /// Everything it takes to let people live.
 pub struct Driver {

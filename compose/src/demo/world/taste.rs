@@ -30,9 +30,9 @@ const TEMPERAMENTS: [[f64; THEMES]; 4] = [
 ];
 
 /// Without any need for it hardly anybody takes up a tip.
-const INDIFFERENT: f64 = -3.1;
+const INDIFFERENT: f64 = -3.4;
 /// How much a full need adds.
-const NEED: f64 = 4.6;
+const NEED: f64 = 5.2;
 /// How much the greatest effort takes away, for somebody at their freshest.
 const EFFORT: f64 = 0.7;
 
