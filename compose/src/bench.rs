@@ -65,7 +65,10 @@ pub enum What {
 /// Measures and prints.
 pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     if !(0.1..=600.0).contains(&arguments.seconds) {
-        return Err(Error::Setting(format!("--seconds: {} is out of range; write 0.1 to 600", arguments.seconds)));
+        return Err(Error::Setting(format!(
+            "--seconds: {} is out of range; write 0.1 to 600",
+            arguments.seconds
+        )));
     }
     let what = if arguments.what.is_empty() { What::value_variants() } else { &arguments.what };
     let seconds = arguments.seconds;

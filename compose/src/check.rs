@@ -31,7 +31,9 @@ pub fn run(settings: &Settings) -> Result<()> {
     }
     match wrong {
         0 => Ok(()),
-        _ => Err(Error::Setting(format!("{wrong} of the checks failed; each line above says what would be right"))),
+        _ => Err(Error::Setting(format!(
+            "{wrong} of the checks failed; each line above says what would be right"
+        ))),
     }
 }
 
@@ -60,7 +62,11 @@ fn keys(settings: &Settings) -> Result<String> {
     let open = parts::gate(settings)?.is_open();
     let address = config::address("http.listen", &settings.http.listen)?;
     config::loopback_unless_keyed(address, !open)?;
-    Ok(if open { format!("no API key; {address} serves this machine only") } else { "API keys are read".into() })
+    Ok(if open {
+        format!("no API key; {address} serves this machine only")
+    } else {
+        "API keys are read".into()
+    })
 }
 
 fn data(settings: &Settings) -> Result<String> {

@@ -61,9 +61,9 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request
-            .body(Full::new(body))
-            .map_err(|e| Error::Setting(format!("--url: no request to `{}{path}` can be made: {e}", self.base)))?;
+        let request = request.body(Full::new(body)).map_err(|e| {
+            Error::Setting(format!("--url: no request to `{}{path}` can be made: {e}", self.base))
+        })?;
         let unreachable = |why: String| {
             Error::Unavailable(format!("the server at {} did not answer ({why}); is it running?", self.base))
         };

@@ -32,6 +32,8 @@ pub fn history_to_read(settings: &Settings) -> Result<Arc<dyn OfflineStore>> {
 /// Reads an instant as people write it.
 pub fn instant(argument: &str, text: &str) -> Result<ingest::Millis> {
     text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond()).map_err(|e| {
-        Error::Input(format!("{argument}: `{text}` is no instant ({e}); write for example `2020-02-01T08:00:00Z`"))
+        Error::Input(format!(
+            "{argument}: `{text}` is no instant ({e}); write for example `2020-02-01T08:00:00Z`"
+        ))
     })
 }

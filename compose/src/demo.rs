@@ -65,7 +65,10 @@ const WHAT: &str = "Half of the people, by a hash of their ids, get tips from th
 /// Runs until interrupted.
 pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     if !(0.1..=240.0).contains(&arguments.speed) {
-        return Err(Error::Setting(format!("--speed: {} is out of range; write 0.1 to 240", arguments.speed)));
+        return Err(Error::Setting(format!(
+            "--speed: {} is out of range; write 0.1 to 240",
+            arguments.speed
+        )));
     }
     // A directory of its own unless one is named, so that the demo never mixes with real data.
     // It is dropped last, after everything that keeps files in it.
@@ -145,10 +148,7 @@ fn say_where(address: &str, arguments: &DemoArgs) {
     println!("  http://{address}/       the tip page; be one of the people with /?user=ada-1");
     println!("  http://{address}/metrics and /openapi.json for programs");
     println!();
-    println!(
-        "{} people, one second is {} minutes. Ctrl-C ends it.",
-        arguments.people, arguments.speed
-    );
+    println!("{} people, one second is {} minutes. Ctrl-C ends it.", arguments.people, arguments.speed);
 }
 
 fn say_figures(board: &Board) {
@@ -160,10 +160,9 @@ fn say_figures(board: &Board) {
 
 fn line(when: &str, bandit: &stats::Share, uniform: &stats::Share) -> String {
     let say = |s: &stats::Share| match s.rate {
-        Some(rate) => format!(
-            "{:.1} % ({:.1} to {:.1}, n = {})",
-            100.0 * rate, 100.0 * s.low, 100.0 * s.high, s.shown
-        ),
+        Some(rate) => {
+            format!("{:.1} % ({:.1} to {:.1}, n = {})", 100.0 * rate, 100.0 * s.low, 100.0 * s.high, s.shown)
+        }
         None => "no tips".into(),
     };
     format!("{when}: taken up from the policy {}, from a uniform choice {}", say(bandit), say(uniform))

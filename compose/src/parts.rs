@@ -81,7 +81,8 @@ impl Features {
     pub fn open(settings: &Settings, core: &Core) -> Result<Features> {
         let registry = Arc::new(registry(settings, &core.catalogue)?);
         let history = history(settings, core.clock.clone())?;
-        let online = online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
+        let online =
+            online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
         let options = JobOptions {
             checkpoint_every: Duration::from_secs(settings.stream.checkpoint_seconds),
@@ -174,7 +175,8 @@ fn door_options(settings: &Settings) -> DoorOptions {
     DoorOptions {
         unknown_fields: settings.signals.unknown_fields,
         future_times: settings.signals.future_times,
-        future_bound_ms: i64::try_from(settings.signals.future_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX),
+        future_bound_ms: i64::try_from(settings.signals.future_seconds.saturating_mul(1_000))
+            .unwrap_or(i64::MAX),
         ..DoorOptions::default()
     }
 }

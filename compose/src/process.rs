@@ -148,7 +148,8 @@ impl Process {
             process.workers.extend([(JOINER, joiner), (LEARNER, learner)]);
         }
         if tasks.retention {
-            let task = retention(process.core.log.clone(), process.core.clock.clone(), process.stop_work.clone());
+            let task =
+                retention(process.core.log.clone(), process.core.clock.clone(), process.stop_work.clone());
             let task = process.spawn(HOUSEKEEPING, task);
             process.workers.push((HOUSEKEEPING, task));
         }
@@ -232,7 +233,9 @@ async fn retention(
         match log.enforce_retention(clock()).await {
             Ok(0) => {}
             Ok(bytes) => tracing::info!(bytes, "the log dropped what is too old"),
-            Err(e) => tracing::warn!(error = %e, "the log could not drop what is too old; it tries again later"),
+            Err(e) => {
+                tracing::warn!(error = %e, "the log could not drop what is too old; it tries again later")
+            }
         }
     }
     Ok(())

@@ -27,7 +27,8 @@ impl Progress {
                 Some(_) => "{prefix} [{wide_bar}] {bytes}/{total_bytes}, {msg}, {eta} left",
                 None => "{prefix} {spinner} {bytes}, {msg}",
             };
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(label);
             bar

@@ -77,9 +77,6 @@ mod tests {
 
     #[test]
     fn housekeeping_alone_opens_no_features() {
-        assert_eq!(
-            parts_of(&chosen(&[Role::Pipelines])),
-            BTreeSet::from([Part::Log, Part::Retention])
-        );
+        assert_eq!(parts_of(&chosen(&[Role::Pipelines])), BTreeSet::from([Part::Log, Part::Retention]));
     }
 }

@@ -78,7 +78,9 @@ pub fn announce(listener: &tokio::net::TcpListener, open: bool) {
     let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
     tracing::info!(address, "listening");
     if open {
-        tracing::info!("no API key is configured: only this machine is served, and every local caller may do everything");
+        tracing::info!(
+            "no API key is configured: only this machine is served, and every local caller may do everything"
+        );
     }
 }
 
@@ -110,5 +112,7 @@ pub fn stop_signal(failed: CancellationToken) -> Result<CancellationToken> {
 /// A seed nobody can guess, for draws and request ids.
 pub fn process_seed() -> Result<u64> {
     use rand::TryRngCore;
-    rand::rngs::OsRng.try_next_u64().map_err(|e| Error::Unavailable(format!("the system gave no random bytes: {e}")))
+    rand::rngs::OsRng
+        .try_next_u64()
+        .map_err(|e| Error::Unavailable(format!("the system gave no random bytes: {e}")))
 }

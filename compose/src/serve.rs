@@ -16,12 +16,19 @@ pub async fn bind(settings: &Settings, keyed: bool) -> Result<TcpListener> {
     let address = config::address("http.listen", &settings.http.listen)?;
     config::loopback_unless_keyed(address, keyed)?;
     TcpListener::bind(address).await.map_err(|e| {
-        Error::Unavailable(format!("http.listen: `{address}` cannot be taken ({e}); is another server there?"))
+        Error::Unavailable(format!(
+            "http.listen: `{address}` cannot be taken ({e}); is another server there?"
+        ))
     })
 }
 
 /// Serves until `stop`, then lets requests under way finish, for as long as `patience` allows.
-pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, patience: Duration) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    stop: CancellationToken,
+    patience: Duration,
+) -> Result<()> {
     let listener = listener.tap_io(|connection| {
         // Small answers must not wait for more; a connection that refuses this works all the same.
         let _ = connection.set_nodelay(true);

@@ -16,7 +16,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Installs the recorder; once a process.
 pub fn start() -> Result<PrometheusHandle> {
-    let failed = |e: metrics_exporter_prometheus::BuildError| Error::Broken(format!("metrics cannot start: {e}"));
+    let failed =
+        |e: metrics_exporter_prometheus::BuildError| Error::Broken(format!("metrics cannot start: {e}"));
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
         .and_then(|b| {
@@ -24,7 +25,9 @@ pub fn start() -> Result<PrometheusHandle> {
             b.set_buckets_for_metric(http, api::observe::SECONDS_BUCKETS)
         })
         .and_then(|b| b.set_buckets_for_metric(Matcher::Full(scorer::telemetry::CANDIDATES.into()), &COUNTS))
-        .and_then(|b| b.set_buckets_for_metric(Matcher::Full(ingest::telemetry::BATCH_SIGNALS.into()), &COUNTS))
+        .and_then(|b| {
+            b.set_buckets_for_metric(Matcher::Full(ingest::telemetry::BATCH_SIGNALS.into()), &COUNTS)
+        })
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(failed)?;
     ingest::telemetry::describe();

@@ -53,7 +53,9 @@ async fn killed_at_random_instants_nothing_acknowledged_is_lost_or_doubled() {
         ready.push(starting.elapsed());
         let shared = Arc::new(server_client(&server));
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|c| tokio::spawn(client(shared.clone(), notes.clone(), rng.random(), format!("{round}-{c}"))))
+            .map(|c| {
+                tokio::spawn(client(shared.clone(), notes.clone(), rng.random(), format!("{round}-{c}")))
+            })
             .collect();
         tokio::time::sleep(Duration::from_millis(rng.random_range(1..400))).await;
         server.kill();
@@ -138,17 +140,20 @@ fn text(value: &Value) -> String {
 /// Everything acknowledged is known to the door. What was not acknowledged may be there or not; sent again
 /// it is there once.
 async fn assert_repeats_are_duplicates(server: &Server, notes: &mut Notes) {
-    let (old, open): (Vec<_>, Vec<_>) = notes.sent.iter().partition(|(id, _)| notes.acknowledged.contains_key(*id));
+    let (old, open): (Vec<_>, Vec<_>) =
+        notes.sent.iter().partition(|(id, _)| notes.acknowledged.contains_key(*id));
     for chunk in old.chunks(500) {
         let body = Value::from(chunk.iter().map(|(_, s)| (*s).clone()).collect::<Vec<_>>()).to_string();
-        let (status, answer) = server.post_text("/v1/signals", "application/cloudevents-batch+json", body).await;
+        let (status, answer) =
+            server.post_text("/v1/signals", "application/cloudevents-batch+json", body).await;
         assert_eq!(status, 202);
         assert_eq!(answer["duplicates"], chunk.len(), "an acknowledged signal is unknown: {answer}");
     }
     let mut again = Vec::new();
     for chunk in open.chunks(500) {
         let body = Value::from(chunk.iter().map(|(_, s)| (*s).clone()).collect::<Vec<_>>()).to_string();
-        let (status, answer) = server.post_text("/v1/signals", "application/cloudevents-batch+json", body).await;
+        let (status, answer) =
+            server.post_text("/v1/signals", "application/cloudevents-batch+json", body).await;
         assert_eq!(status, 202);
         assert_eq!(answer["rejected"], json!([]));
         notes.position = text(&answer["position"]).parse().unwrap();

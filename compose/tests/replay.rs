@@ -30,7 +30,13 @@ fn a_packed_file_with_mistakes_is_taken_in_and_taken_again() {
     std::fs::write(&file, packer.finish().unwrap()).unwrap();
 
     let replay = || {
-        run(kairos().arg("replay").arg(&file).args(["--batch", "10", "--rejects"]).arg(&rejects).arg("--data").arg(&data))
+        run(kairos()
+            .arg("replay")
+            .arg(&file)
+            .args(["--batch", "10", "--rejects"])
+            .arg(&rejects)
+            .arg("--data")
+            .arg(&data))
     };
     let (status, told, errors) = replay();
     assert!(status.success(), "{errors}");
@@ -54,7 +60,10 @@ fn a_packed_file_with_mistakes_is_taken_in_and_taken_again() {
     assert_eq!(rows[0]["values"]["sleep_debt.nights_7d"], expected.len());
     let last = expected.iter().max_by_key(|n| (*n % 28, format!("night-{n}"))).unwrap();
     assert_eq!(rows[0]["values"]["sleep_debt.last_night_minutes_7d"], 400 + last);
-    assert_eq!(rows[1]["values"], json!({"sleep_debt.nights_7d": 0, "sleep_debt.last_night_minutes_7d": null}));
+    assert_eq!(
+        rows[1]["values"],
+        json!({"sleep_debt.nights_7d": 0, "sleep_debt.last_night_minutes_7d": null})
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

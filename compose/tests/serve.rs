@@ -38,7 +38,8 @@ async fn from_a_signal_to_a_tip_to_a_reaction_to_an_explanation_and_over_a_resta
     let reaction = json!({"impression": impression, "reaction": "accepted"});
     let (status, answer) = server.post("/v1/feedback", &reaction).await;
     assert!(status.is_success(), "{answer}");
-    let (status, answer) = server.post("/v1/feedback", &json!({"impression": "none", "reaction": "done"})).await;
+    let (status, answer) =
+        server.post("/v1/feedback", &json!({"impression": "none", "reaction": "done"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
 
     let (status, registry) = server.get("/v1/features").await;
@@ -48,12 +49,17 @@ async fn from_a_signal_to_a_tip_to_a_reaction_to_an_explanation_and_over_a_resta
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&ready));
     let (_, metrics) = server.get("/metrics").await;
     let metrics = String::from_utf8_lossy(&metrics);
-    for name in ["kairos_ingest_signals_accepted_total", "kairos_scorer_decisions_total", "kairos_http_request_seconds_bucket"] {
+    for name in [
+        "kairos_ingest_signals_accepted_total",
+        "kairos_scorer_decisions_total",
+        "kairos_http_request_seconds_bucket",
+    ] {
         assert!(metrics.contains(name), "{name} is missing from\n{metrics}");
     }
     server.stop();
 
-    let (status, told, errors) = run(kairos().args(["explain", &impression, "--json", "--data"]).arg(data.path()));
+    let (status, told, errors) =
+        run(kairos().args(["explain", &impression, "--json", "--data"]).arg(data.path()));
     assert!(status.success(), "{errors}");
     let told: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["tip"], tip["tip"]["id"]);
@@ -62,7 +68,8 @@ async fn from_a_signal_to_a_tip_to_a_reaction_to_an_explanation_and_over_a_resta
     assert_eq!(told["replay"]["same"], true);
 
     let server = Server::start(data.path());
-    let (_, receipt) = server.post("/v1/signals", &json!([task_done("1", "ada", 20), task_done("3", "ada", 1)])).await;
+    let (_, receipt) =
+        server.post("/v1/signals", &json!([task_done("1", "ada", 20), task_done("3", "ada", 1)])).await;
     assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(1), &json!(1)), "over a restart");
     let values = server.features("ada", &[COUNT, MINUTES], receipt["position"].as_str().unwrap()).await;
     assert_eq!(values, json!({COUNT: 3, MINUTES: 51}));
@@ -82,7 +89,8 @@ async fn bad_input_gets_a_reason_and_takes_nothing_with_it() {
     unknown_type["type"] = json!("task.compleated");
     let mut no_subject = task_done("nobody", "bea", 5);
     no_subject.as_object_mut().unwrap().remove("subject");
-    let wrong_field = task_done("field", "bea", 5).to_string().replace("\"minutes\":5", "\"minutes\":\"ten\"");
+    let wrong_field =
+        task_done("field", "bea", 5).to_string().replace("\"minutes\":5", "\"minutes\":\"ten\"");
     let huge = task_done("huge", &"x".repeat(1 << 20), 5);
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("no JSON", b"{\"id\": ".to_vec(), ""),
@@ -97,11 +105,13 @@ async fn bad_input_gets_a_reason_and_takes_nothing_with_it() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{name}: {answer}");
         assert!(answer.to_string().contains(named), "{name}: {answer}");
     }
-    let (status, answer) = server.post_text("/v1/signals", "application/json", b"{\"id\":\"\xff\xfe\"}".to_vec()).await;
+    let (status, answer) =
+        server.post_text("/v1/signals", "application/json", b"{\"id\":\"\xff\xfe\"}".to_vec()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "bad UTF-8: {answer}");
     let (status, _) = server.post_text("/v1/signals", "text/plain", "x").await;
     assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    let too_large = server.try_send(Method::POST, "/v1/signals", "application/json", vec![b' '; 9 << 20]).await;
+    let too_large =
+        server.try_send(Method::POST, "/v1/signals", "application/json", vec![b' '; 9 << 20]).await;
     // A server may answer before it has read everything; then the rest breaks off.
     assert!(too_large.is_err() || too_large.is_ok_and(|(status, _)| status == StatusCode::PAYLOAD_TOO_LARGE));
     let mixed = format!("{good}\nnonsense\n{far}\n");
@@ -138,7 +148,10 @@ async fn asked_to_stop_it_finishes_what_it_took_and_loses_nothing() {
     let values = server.features("cem", &[COUNT], receipt["position"].as_str().unwrap()).await;
     let count = values[COUNT].as_i64().unwrap() - 1;
     // The one whose answer was lost may have been taken.
-    assert!(count == acknowledged || count == acknowledged + 1, "{count} counted, {acknowledged} acknowledged");
+    assert!(
+        count == acknowledged || count == acknowledged + 1,
+        "{count} counted, {acknowledged} acknowledged"
+    );
     server.stop();
 }
 
@@ -146,9 +159,10 @@ async fn asked_to_stop_it_finishes_what_it_took_and_loses_nothing() {
 fn a_second_process_on_the_same_directory_is_told_so() {
     let data = tempfile::tempdir().unwrap();
     let _server = Server::start(data.path());
-    let (status, _, errors) = run(kairos().args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(data.path()));
+    let (status, _, errors) =
+        run(kairos().args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(data.path()));
     assert_eq!(status.code(), Some(4), "{errors}");
-    assert!(errors.contains("another process"), "{errors}");
+    assert!(errors.contains("in use by another"), "{errors}");
 }
 
 #[test]
@@ -169,7 +183,8 @@ async fn with_a_key_a_caller_needs_one_with_the_right_scope() {
     assert!(status.success(), "{errors}");
     let server = Server::start(data.path());
     let send = async |key: Option<&str>, path: &str| {
-        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+        let client =
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
         let mut request = hyper::Request::post(format!("http://{}{path}", server.address))
             .header("content-type", "application/json");
         if let Some(key) = key {
@@ -203,7 +218,8 @@ fn a_damaged_log_is_a_clear_error() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;
     std::fs::write(&segment, bytes).unwrap();
-    let (status, _, errors) = run(kairos().args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(data.path()));
+    let (status, _, errors) =
+        run(kairos().args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(data.path()));
     assert!(!status.success());
     assert!(errors.contains(segment.file_name().unwrap().to_str().unwrap()), "the file is named: {errors}");
 }
@@ -218,10 +234,12 @@ fn wrong_settings_are_named_with_what_would_be_right() {
     let data = tempfile::tempdir().unwrap();
     let file = data.path().join("kairos.toml");
     std::fs::write(&file, "[http]\nlisten = \"nowhere\"\n").unwrap();
-    let (status, _, errors) = run(kairos().args(["check", "--config"]).arg(&file).arg("--data").arg(data.path()));
+    let (status, _, errors) =
+        run(kairos().args(["check", "--config"]).arg(&file).arg("--data").arg(data.path()));
     assert_eq!(status.code(), Some(2));
     assert!(errors.contains("http.listen: `nowhere` is no address"), "{errors}");
-    let (status, _, errors) = run(kairos().args(["check", "--data"]).arg(data.path()).env("KAIROS__HTTP__LISEN", "x"));
+    let (status, _, errors) =
+        run(kairos().args(["check", "--data"]).arg(data.path()).env("KAIROS__HTTP__LISEN", "x"));
     assert_eq!(status.code(), Some(2));
     assert!(errors.contains("http.lisen") && errors.contains("listen"), "{errors}");
 }

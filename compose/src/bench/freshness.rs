@@ -28,15 +28,22 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
             break;
         }
         let line = signal(1 << 60 | number, "freshness");
-        let admission =
-            subject.door.admit((subject.clock)(), vec![Incoming::Json(&line)]).await.map_err(|e| broken(&e))?;
+        let admission = subject
+            .door
+            .admit((subject.clock)(), vec![Incoming::Json(&line)])
+            .await
+            .map_err(|e| broken(&e))?;
         let accepted = Instant::now();
         let patience = Duration::from_secs(10);
         subject.features.wait_for(&admission.position, patience).await.map_err(|e| broken(&e))?;
-        let row = subject.features.read_one(&prepared, "freshness", (subject.clock)()).map_err(|e| broken(&e))?;
+        let row =
+            subject.features.read_one(&prepared, "freshness", (subject.clock)()).map_err(|e| broken(&e))?;
         latencies.add(accepted.elapsed());
         if row.values[0] != Value::Int(number as i64) {
-            return Err(broken(&format!("{number} signals were applied, the count reads {:?}", row.values[0])));
+            return Err(broken(&format!(
+                "{number} signals were applied, the count reads {:?}",
+                row.values[0]
+            )));
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -97,12 +97,18 @@ async fn fill(core: &Core, signals: usize) -> Result<::ingest::log::Position> {
 
 fn line(number: usize, signals: usize, now: i64) -> String {
     let (kind, data) = match number % 9 {
-        0 => ("task.created", json!({"task": number.to_string(), "project": "p", "priority": "high", "estimate_minutes": 30})),
+        0 => (
+            "task.created",
+            json!({"task": number.to_string(), "project": "p", "priority": "high", "estimate_minutes": 30}),
+        ),
         1 => ("task.completed", json!({"task": number.to_string(), "project": "p", "minutes": number % 90})),
         2 => ("task.snoozed", json!({"task": number.to_string(), "times": 1})),
         3 => ("steps.counted", json!({"steps": number % 2_000})),
         4 => ("mood.reported", json!({"mood": number % 5 + 1, "stress": number % 4 + 1})),
-        5 => ("calendar.event", json!({"event": number.to_string(), "kind": "meeting", "minutes": 30, "attendees": 4})),
+        5 => (
+            "calendar.event",
+            json!({"event": number.to_string(), "kind": "meeting", "minutes": 30, "attendees": 4}),
+        ),
         6 => ("code.pushed", json!({"repo": "r", "files": number % 9, "commits": 1})),
         7 => ("mail.received", json!({"reply": number % 3 == 0, "bulk": false})),
         _ => ("listen.played", json!({"genre": "jazz", "minutes": 3.5})),

@@ -109,7 +109,10 @@ async fn tell_past(door: &Door, features: &FeatureStore, now: i64) -> Result<Vec
         }
         position = admission.position;
     }
-    features.wait_for(&position, Duration::from_secs(60)).await.map_err(|e| Error::Unavailable(e.to_string()))?;
+    features
+        .wait_for(&position, Duration::from_secs(60))
+        .await
+        .map_err(|e| Error::Unavailable(e.to_string()))?;
     Ok(people.into_iter().map(|p| p.id).collect())
 }
 

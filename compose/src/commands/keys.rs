@@ -1,11 +1,6 @@
 //! `kairos keys new`: a key for a caller; its hash goes to the key file, the key itself is shown once.
 
-use std::{
-    fs::OpenOptions,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use clap::{Subcommand, ValueEnum};
 use ingest::auth::Keys;

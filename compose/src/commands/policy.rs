@@ -45,7 +45,12 @@ pub fn run(settings: &Settings, command: &PolicyCommand) -> Result<()> {
                 println!("{line}");
             } else {
                 let bytes = saved.state.len();
-                println!("{:<12} {:>10} {:<26} {bytes:>10} {inputs:<16}", saved.name, saved.version, taken.to_string());
+                println!(
+                    "{:<12} {:>10} {:<26} {bytes:>10} {inputs:<16}",
+                    saved.name,
+                    saved.version,
+                    taken.to_string()
+                );
             }
         }
     }

@@ -36,9 +36,9 @@ pub enum UsersCommand {
 pub async fn run(settings: &Settings, command: UsersCommand) -> Result<()> {
     match command {
         UsersCommand::Export { user } => export(settings, &user),
-        UsersCommand::Erase { user, yes: false } => Err(Error::Input(format!(
-            "this erases everything about `{user}` for good; say `--yes` to do it"
-        ))),
+        UsersCommand::Erase { user, yes: false } => {
+            Err(Error::Input(format!("this erases everything about `{user}` for good; say `--yes` to do it")))
+        }
         UsersCommand::Erase { user, yes: true } => erase(settings, &user).await,
     }
 }

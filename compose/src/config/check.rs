@@ -9,9 +9,7 @@ use crate::error::{Error, Result};
 pub fn check(settings: &Settings) -> Result<()> {
     address("http.listen", &settings.http.listen)?;
     if settings.sql.listen.is_some() {
-        return Err(Error::Setting(
-            "sql.listen: this build does not serve SQL; take the setting out".into(),
-        ));
+        return Err(Error::Setting("sql.listen: this build does not serve SQL; take the setting out".into()));
     }
     for (setting, url) in [
         ("log.url", &settings.log.url),
@@ -45,7 +43,9 @@ pub fn check(settings: &Settings) -> Result<()> {
         ("limits.address_per_second", settings.limits.address_per_second),
     ] {
         if rate.is_some_and(|r| !(0.001..=1e6).contains(&r)) {
-            return Err(Error::Setting(format!("{setting}: write a number from 0.001 to 1000000, or leave it out")));
+            return Err(Error::Setting(format!(
+                "{setting}: write a number from 0.001 to 1000000, or leave it out"
+            )));
         }
     }
     settings.scorer.check().map_err(|e| Error::Setting(e.to_string()))
@@ -54,7 +54,9 @@ pub fn check(settings: &Settings) -> Result<()> {
 /// Reads `host:port`.
 pub fn address(setting: &str, text: &str) -> Result<SocketAddr> {
     text.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
-        Error::Setting(format!("{setting}: `{text}` is no address; write `host:port`, such as `127.0.0.1:8080`"))
+        Error::Setting(format!(
+            "{setting}: `{text}` is no address; write `host:port`, such as `127.0.0.1:8080`"
+        ))
     })
 }
 
@@ -75,9 +77,7 @@ fn embedded(setting: &str, url: &str) -> Result<()> {
         return Ok(());
     }
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-    Err(Error::Setting(format!(
-        "{setting}: this build has no backend for `{scheme}`; write `embedded:`"
-    )))
+    Err(Error::Setting(format!("{setting}: this build has no backend for `{scheme}`; write `embedded:`")))
 }
 
 fn within(setting: &str, value: u64, least: u64, most: u64) -> Result<()> {

@@ -78,7 +78,8 @@ fn explain(e: &figment::Error) -> String {
     let what = match &e.kind {
         Kind::UnknownField(name, known) => {
             let section = if path.last() == Some(name) { &path[..path.len() - 1] } else { &path[..] };
-            let place = if section.is_empty() { String::new() } else { format!(" in `{}`", section.join(".")) };
+            let place =
+                if section.is_empty() { String::new() } else { format!(" in `{}`", section.join(".")) };
             let mut known: Vec<&str> = known.to_vec();
             known.sort_unstable();
             let what = format!("there is no such setting; those{place} are {}", known.join(", "));

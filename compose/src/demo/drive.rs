@@ -102,7 +102,8 @@ impl Driver {
         due.sort_by_key(|(time, _)| *time);
         for batch in due.chunks(BATCH) {
             let body: String = batch.iter().flat_map(|(_, line)| [line.as_str(), "\n"]).collect();
-            let (status, answer) = post(&self.routes, "/v1/signals", "application/x-ndjson", body.into()).await?;
+            let (status, answer) =
+                post(&self.routes, "/v1/signals", "application/x-ndjson", body.into()).await?;
             let refused = !answer.windows(13).any(|w| w == b"\"rejected\":[]");
             if status != StatusCode::ACCEPTED || refused {
                 return Err(unexpected("signals", status, &answer));
@@ -140,7 +141,8 @@ impl Driver {
                 continue;
             }
             let body = json!({"user": person.id, "channel": "web"}).to_string();
-            let (status, answer) = post(&self.routes, "/v1/recommend", "application/json", body.into()).await?;
+            let (status, answer) =
+                post(&self.routes, "/v1/recommend", "application/json", body.into()).await?;
             match status {
                 StatusCode::OK => self.react(index, &answer, now, seconds)?,
                 StatusCode::NO_CONTENT => self.board.silent(seconds),

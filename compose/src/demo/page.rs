@@ -57,7 +57,11 @@ pub struct Board {
 impl Board {
     /// An empty board.
     pub fn new(
-        tips: HashMap<String, AboutTip>, what: String, people: Vec<String>, clock: Clock, stats: Stats,
+        tips: HashMap<String, AboutTip>,
+        what: String,
+        people: Vec<String>,
+        clock: Clock,
+        stats: Stats,
     ) -> Board {
         Board { tips, what, people, clock, stats: Mutex::new(stats) }
     }

@@ -52,7 +52,11 @@ impl Reads {
 #[async_trait]
 impl FeatureReads for Reads {
     fn views(&self) -> Vec<ViewInfo> {
-        let feature = |f: features::registry::FeatureDescription| FeatureInfo { name: f.name, kind: f.kind, empty: f.empty };
+        let feature = |f: features::registry::FeatureDescription| FeatureInfo {
+            name: f.name,
+            kind: f.kind,
+            empty: f.empty,
+        };
         let described = self.store.registry().describe().into_iter();
         described
             .map(|v| ViewInfo {

@@ -23,7 +23,10 @@ pub struct Everywhere {
 impl Everywhere {
     /// These parts.
     pub fn new(
-        log: Arc<dyn Log>, history: Arc<dyn OfflineStore>, eraser: Eraser, memory: Arc<Memory>,
+        log: Arc<dyn Log>,
+        history: Arc<dyn OfflineStore>,
+        eraser: Eraser,
+        memory: Arc<Memory>,
     ) -> Everywhere {
         Everywhere { log, history, eraser, memory }
     }
@@ -41,7 +44,8 @@ impl People for Everywhere {
                 let _ = pieces.blocking_send(Err(ApiError::Unavailable(e.to_string())));
             }
         });
-        let pieces = futures::stream::unfold(received, async |mut from| from.recv().await.map(|piece| (piece, from)));
+        let pieces =
+            futures::stream::unfold(received, async |mut from| from.recv().await.map(|piece| (piece, from)));
         Ok(pieces.boxed())
     }
 

@@ -87,7 +87,9 @@ impl Recommends for Tips {
 }
 
 fn numbers(context: serde_json::Map<String, serde_json::Value>) -> Result<BTreeMap<String, f64>, ApiError> {
-    let number = |value: &serde_json::Value| value.as_f64().or_else(|| value.as_bool().map(|b| f64::from(u8::from(b))));
+    let number = |value: &serde_json::Value| {
+        value.as_f64().or_else(|| value.as_bool().map(|b| f64::from(u8::from(b))))
+    };
     let named = context.into_iter().map(|(name, value)| match number(&value) {
         Some(number) => Ok((name, number)),
         None => Err(ApiError::Invalid(format!("context.{name}: give a number or true or false"))),

@@ -37,7 +37,14 @@ impl Report {
             }
             None => None,
         };
-        Ok(Report { accepted: 0, duplicates: 0, rejected: 0, shown: Vec::new(), rejects, began: Instant::now() })
+        Ok(Report {
+            accepted: 0,
+            duplicates: 0,
+            rejected: 0,
+            shown: Vec::new(),
+            rejects,
+            began: Instant::now(),
+        })
     }
 
     /// Adds the answer to one batch.
@@ -112,11 +119,13 @@ mod tests {
     fn refusals_are_counted_shown_and_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rejects");
-        let line = |number| Line { file: Arc::from(Path::new("f")), number, text: format!("{{{number}").into() };
+        let line =
+            |number| Line { file: Arc::from(Path::new("f")), number, text: format!("{{{number}").into() };
         let lines: Vec<Line> = (1..=9).map(line).collect();
         let refusal = |index| Refusal { index, id: None, reason: "no JSON".into() };
         let mut report = Report::new(Some(&path)).unwrap();
-        let answer = Answer { accepted: 1, duplicates: 1, rejected: (2..9).map(refusal).collect(), position: None };
+        let answer =
+            Answer { accepted: 1, duplicates: 1, rejected: (2..9).map(refusal).collect(), position: None };
         report.add(&lines, &answer).unwrap();
         report.finish().unwrap();
         let text = report.to_string();

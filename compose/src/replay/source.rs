@@ -85,7 +85,8 @@ impl Input {
     }
 
     fn unpacked(&self, path: &Path) -> io::Result<Box<dyn BufRead>> {
-        let raw: Box<dyn Read> = if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+        let raw: Box<dyn Read> =
+            if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
         let counted = Counted { inner: raw, count: self.bytes_read.clone() };
         let mut packed = BufReader::with_capacity(BUFFER, counted);
         // What a file is shows in its first bytes; its name may say anything.

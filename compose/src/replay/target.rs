@@ -91,7 +91,9 @@ impl Here {
         }
         let items = lines.iter().map(|line| Incoming::Json(&line.text)).collect();
         let admission = self.door.admit(clock::now(), items).await.map_err(|e| {
-            Error::Unavailable(format!("{e}; start again with the same files: what is there counts as a duplicate"))
+            Error::Unavailable(format!(
+                "{e}; start again with the same files: what is there counts as a duplicate"
+            ))
         })?;
         for (partition, offset) in &admission.position.0 {
             let at = self.position.0.entry(*partition).or_insert(0);

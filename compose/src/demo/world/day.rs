@@ -33,7 +33,8 @@ pub fn plan(person: &mut Person, midnight: Millis) -> Day {
     drift.sleep = 0.8 * drift.sleep + noise(rng, 40.0);
     drift.load = 0.7 * drift.load + noise(rng, 2.5);
     drift.calm = 0.7 * drift.calm + noise(rng, 0.7);
-    let slept = (rhythm.sleeps + drift.sleep + noise(rng, 20.0) + if weekend { 35.0 } else { 0.0 }).clamp(180.0, 620.0);
+    let slept = (rhythm.sleeps + drift.sleep + noise(rng, 20.0) + if weekend { 35.0 } else { 0.0 })
+        .clamp(180.0, 620.0);
     let woke = (rhythm.wakes + if weekend { 1.0 } else { 0.0 } + noise(rng, 0.3)).clamp(4.0, 11.0);
     let work = if weekend { 0.3 } else { 1.0 };
     let tasks = count(rng, (rhythm.tasks + drift.load).max(0.5) * work);
@@ -41,7 +42,8 @@ pub fn plan(person: &mut Person, midnight: Millis) -> Day {
     let calm = (rhythm.calm + drift.calm - 0.06 * f64::from(meetings) + noise(rng, 0.3)).clamp(1.0, 5.0);
     let mood = (rhythm.mood + 0.3 * drift.calm + (slept - 440.0) / 200.0 + noise(rng, 0.4)).clamp(1.0, 5.0);
     let pace = rhythm.steps * rng.random_range(0.3..1.6);
-    let steps = (0..24).map(|h| if (h as f64) < woke { 0.0 } else { pace * rng.random_range(0.2..1.8) }).collect();
+    let steps =
+        (0..24).map(|h| if (h as f64) < woke { 0.0 } else { pace * rng.random_range(0.2..1.8) }).collect();
     let retires = (woke + 24.0 - slept / 60.0).min(23.9);
     let mut day =
         Day { midnight, woke, retires, slept, tasks, meetings, calm, mood, steps, signals: Vec::new() };
@@ -70,15 +72,20 @@ fn morning(day: &mut Day, rng: &mut SmallRng) {
         let start = 9.0 + f64::from(meeting) * 1.1;
         let minutes = [30, 45, 60, 90][rng.random_range(0..4)];
         let begins = day.midnight + (start * HOUR as f64) as Millis;
-        day.post("calendar", "calendar.event", woke + rng.random_range(0.2..1.5), json!({
-            "event": format!("{}-{meeting}", day.midnight / DAY),
-            "kind": "meeting",
-            "status": "booked",
-            "start": instant(begins),
-            "end": instant(begins + minutes * MINUTE),
-            "minutes": minutes,
-            "attendees": rng.random_range(2..10),
-        }));
+        day.post(
+            "calendar",
+            "calendar.event",
+            woke + rng.random_range(0.2..1.5),
+            json!({
+                "event": format!("{}-{meeting}", day.midnight / DAY),
+                "kind": "meeting",
+                "status": "booked",
+                "start": instant(begins),
+                "end": instant(begins + minutes * MINUTE),
+                "minutes": minutes,
+                "attendees": rng.random_range(2..10),
+            }),
+        );
     }
 }
 
@@ -90,16 +97,26 @@ fn work_day(day: &mut Day, rng: &mut SmallRng, codes: bool) {
         let priority = ["low", "normal", "normal", "high", "urgent"][rng.random_range(0..5)];
         let made = rng.random_range(from..(from + to) / 2.0);
         let minutes = rng.random_range(10..90);
-        day.post("tasks", "task.created", made, json!({
-            "task": name, "project": project, "priority": priority, "estimate_minutes": minutes,
-            "due": instant(day.midnight + rng.random_range(12..72) * HOUR),
-        }));
+        day.post(
+            "tasks",
+            "task.created",
+            made,
+            json!({
+                "task": name, "project": project, "priority": priority, "estimate_minutes": minutes,
+                "due": instant(day.midnight + rng.random_range(12..72) * HOUR),
+            }),
+        );
         let later = rng.random_range(made..to);
         // A loaded day gets less of itself done.
         if rng.random_bool((0.9 - f64::from(day.tasks) * 0.04).clamp(0.2, 0.9)) {
-            day.post("tasks", "task.completed", later, json!({
-                "task": name, "project": project, "minutes": minutes, "priority": priority,
-            }));
+            day.post(
+                "tasks",
+                "task.completed",
+                later,
+                json!({
+                    "task": name, "project": project, "minutes": minutes, "priority": priority,
+                }),
+            );
         } else if rng.random_bool(0.6) {
             day.post("tasks", "task.snoozed", later, json!({"task": name, "project": project, "times": 1}));
         }
@@ -108,14 +125,24 @@ fn work_day(day: &mut Day, rng: &mut SmallRng, codes: bool) {
         for _ in 0..rng.random_range(0..5) {
             let hour = rng.random_range(from..to);
             let repo = PROJECTS[rng.random_range(0..PROJECTS.len())];
-            day.post("git", "code.pushed", hour, json!({
-                "repo": repo, "files": rng.random_range(1..12), "commits": rng.random_range(1..5),
-            }));
+            day.post(
+                "git",
+                "code.pushed",
+                hour,
+                json!({
+                    "repo": repo, "files": rng.random_range(1..12), "commits": rng.random_range(1..5),
+                }),
+            );
         }
     }
     for _ in 0..rng.random_range(2..8) {
         let hour = rng.random_range(from..to);
-        day.post("mail", "mail.received", hour, json!({"reply": rng.random_bool(0.4), "bulk": rng.random_bool(0.3)}));
+        day.post(
+            "mail",
+            "mail.received",
+            hour,
+            json!({"reply": rng.random_bool(0.4), "bulk": rng.random_bool(0.3)}),
+        );
     }
 }
 
@@ -123,7 +150,12 @@ fn all_day(day: &mut Day, rng: &mut SmallRng) {
     for hour in (day.woke.ceil() as usize)..(day.retires as usize) {
         let steps = day.steps[hour] as i64;
         let start = day.midnight + hour as Millis * HOUR;
-        day.post("watch", "steps.counted", hour as f64 + 1.0, json!({"start": instant(start), "steps": steps}));
+        day.post(
+            "watch",
+            "steps.counted",
+            hour as f64 + 1.0,
+            json!({"start": instant(start), "steps": steps}),
+        );
     }
     for _ in 0..rng.random_range(1..5) {
         let hour = rng.random_range(day.woke..day.retires);
@@ -143,7 +175,12 @@ fn evening(day: &mut Day, rng: &mut SmallRng) {
     for habit in HABITS {
         if rng.random_bool(0.5) {
             let done = rng.random_bool(0.7);
-            day.post("habits", "habit.checked", hour + rng.random_range(0.0..0.3), json!({"habit": habit, "done": done}));
+            day.post(
+                "habits",
+                "habit.checked",
+                hour + rng.random_range(0.0..0.3),
+                json!({"habit": habit, "done": done}),
+            );
         }
     }
     if rng.random_bool(0.3) {

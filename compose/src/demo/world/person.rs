@@ -6,9 +6,9 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::{DAY, HOUR, MINUTE, Moment, Posted, Reply, day, taste::Tastes};
 
 const NAMES: [&str; 40] = [
-    "ada", "amir", "ana", "bela", "bo", "carl", "chen", "dana", "dario", "eda", "elif", "emil", "fay", "finn", "gil",
-    "hana", "ida", "ines", "ivo", "jin", "joss", "kai", "kira", "lara", "leo", "lin", "mara", "mika", "nia", "noa",
-    "omar", "pia", "quin", "ravi", "rosa", "sami", "tara", "uma", "vera", "yara",
+    "ada", "amir", "ana", "bela", "bo", "carl", "chen", "dana", "dario", "eda", "elif", "emil", "fay",
+    "finn", "gil", "hana", "ida", "ines", "ivo", "jin", "joss", "kai", "kira", "lara", "leo", "lin", "mara",
+    "mika", "nia", "noa", "omar", "pia", "quin", "ravi", "rosa", "sami", "tara", "uma", "vera", "yara",
 ];
 
 /// Habits that stay.
@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn one_seed_is_one_life_however_it_is_cut() {
-        let whole = people(3, 7, START).iter_mut().map(|p| p.signals_until(START + 3 * DAY)).collect::<Vec<_>>();
+        let whole =
+            people(3, 7, START).iter_mut().map(|p| p.signals_until(START + 3 * DAY)).collect::<Vec<_>>();
         let mut again = people(3, 7, START);
         let mut pieces = vec![Vec::new(); 3];
         for step in 0..=300 {
