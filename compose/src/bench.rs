@@ -40,8 +40,8 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
     /// Signals for `stream`
-    #[arg(long, default_value_t = 1_000_000)]
-    pub signals: usize,
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub stream_signals: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -76,6 +76,7 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     if what.iter().any(|w| *w != What::Stream) {
         let subject = Subject::start(settings.clone()).await?;
         for what in what {
+            subject.settle().await?;
             figures.extend(match what {
                 What::Ingest => ingest::measure(&subject, seconds).await?,
                 What::Freshness => freshness::measure(&subject, seconds).await?,
@@ -87,7 +88,7 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
         subject.stop().await?;
     }
     if what.contains(&What::Stream) {
-        figures.extend(stream::measure(&settings, arguments.signals).await?);
+        figures.extend(stream::measure(&settings, arguments.stream_signals).await?);
     }
     print(&figures, arguments.json)
 }

@@ -82,3 +82,37 @@ pub enum Command {
     /// Measure this machine, each figure beside its reference
     Bench(BenchArgs),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_takes_its_arguments() {
+        for line in [
+            "run",
+            "run ingest api --data d --listen 127.0.0.1:1",
+            "demo --people 10 --speed 5",
+            "replay a.gz - --batch 10 --rejects r --signals dir",
+            "features read ada --view sleep_debt --as-of 2020-01-01T00:00:00Z",
+            "policy list",
+            "explain 00 --json",
+            "check",
+            "keys new phone --scope ingest --scope read",
+            "users erase ada --yes",
+            "bench ingest stream --stream-signals 10 --json",
+        ] {
+            let words = std::iter::once("kairos").chain(line.split(' '));
+            if let Err(e) = Cli::try_parse_from(words) {
+                panic!("`kairos {line}`: {e}");
+            }
+        }
+    }
+}

@@ -5,11 +5,13 @@
 //! | [`world`] | the people: how they live, what they like; pure functions of a seed |
 //! | [`drive`] | lets them post signals, look for tips and react, over the program's own routes |
 //! | [`stats`] | what came of the tips |
+//! | [`time`] | the clock of the simulation |
 //! | [`page`] | the page that shows it |
 
 mod drive;
 mod page;
 mod stats;
+mod time;
 pub mod world;
 
 use std::{sync::Arc, time::Duration};
@@ -29,7 +31,7 @@ use crate::{
 use drive::Driver;
 use page::{AboutTip, Board};
 use stats::Stats;
-use world::{DAY, HOUR};
+use world::DAY;
 
 /// How the demo runs.
 #[derive(Debug, Args)]
@@ -37,7 +39,7 @@ pub struct DemoArgs {
     /// Simulated people
     #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=5_000))]
     pub people: u32,
-    /// How many minutes pass in the simulation with each second
+    /// How many minutes of a day pass in the simulation with each second; nights pass faster
     #[arg(long, default_value_t = 10.0, value_name = "MINUTES")]
     pub speed: f64,
     /// Seed of the people and of every choice
@@ -77,7 +79,7 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     let gate = Gate::new(Keys::open(), GateOptions::default());
     let listener = serve::bind(&settings, false).await?;
     let metrics = telemetry::start()?;
-    let clock = clock::accelerated(early_today(), arguments.speed * 60.0);
+    let clock = time::clock(clock::now(), arguments.speed * 60.0);
     let core = Core::open(&settings, clock.clone())?;
     let tasks = Tasks { stream: true, score: true, retention: true };
     let full = process::start_full(&settings, core, &gate, tasks, metrics.clone(), arguments.seed)?;
@@ -134,12 +136,6 @@ async fn live(driver: Driver, board: &Board, stop: &CancellationToken, seconds: 
         () = over => Ok(()),
         () = tell => Ok(()),
     }
-}
-
-/// The simulation begins as people get up.
-fn early_today() -> ingest::Millis {
-    let now = clock::now();
-    now - now.rem_euclid(DAY) + 7 * HOUR
 }
 
 fn say_where(address: &str, arguments: &DemoArgs) {

@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     routing::post,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -16,11 +16,15 @@ use crate::{
     serve,
 };
 
-/// A server that runs until dropped.
+/// How long connections may take to close.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A server that runs until it is stopped or dropped.
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    _stop: DropGuard,
+    task: JoinHandle<Result<()>>,
+    stop: DropGuard,
 }
 
 /// Serves `app` on a free port of this machine.
@@ -29,8 +33,16 @@ pub async fn start(app: Router) -> Result<Server> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let stop = CancellationToken::new();
-    tokio::spawn(serve::serve(listener, app, stop.clone(), Duration::ZERO));
-    Ok(Server { address, _stop: stop.drop_guard() })
+    let task = tokio::spawn(serve::serve(listener, app, stop.clone(), PATIENCE));
+    Ok(Server { address, task, stop: stop.drop_guard() })
+}
+
+impl Server {
+    /// Stops it and waits until it is gone, and its routes with it.
+    pub async fn stop(self) -> Result<()> {
+        drop(self.stop);
+        self.task.await.map_err(|e| Error::Broken(format!("a server of the bench stopped: {e}")))?
+    }
 }
 
 /// Reads the body and says 202.

@@ -6,6 +6,7 @@ use ::ingest::{
     Clock,
     admit::{Door, Incoming},
     auth::{Gate, GateOptions, Keys},
+    log::{Log, Topic},
 };
 use bytes::Bytes;
 use features::FeatureStore;
@@ -33,6 +34,8 @@ pub struct Subject {
     pub address: SocketAddr,
     /// Its door.
     pub door: Arc<Door>,
+    /// Its log.
+    pub log: Arc<dyn Log>,
     /// Its features.
     pub features: FeatureStore,
     /// Its time.
@@ -40,8 +43,8 @@ pub struct Subject {
     /// People it knows.
     pub people: Vec<String>,
     process: Process,
-    _server: Server,
-    _data: Directory,
+    server: Server,
+    data: Directory,
 }
 
 impl Subject {
@@ -56,7 +59,7 @@ impl Subject {
         let clock = clock::system();
         let gate = Gate::new(Keys::open(), GateOptions::default());
         let core = Core::open(&settings, clock.clone())?;
-        let door = core.door.clone();
+        let (door, log) = (core.door.clone(), core.log.clone());
         let tasks = Tasks { stream: true, score: true, retention: false };
         let full = process::start_full(&settings, core, &gate, tasks, telemetry::start()?, 1)?;
         let server = bare::start(full.app).await?;
@@ -64,18 +67,32 @@ impl Subject {
         Ok(Subject {
             address: server.address,
             door,
+            log,
             features: full.features,
             clock,
             people,
             process: full.process,
-            _server: server,
-            _data: data,
+            server,
+            data,
         })
     }
 
-    /// Stops it in order.
+    /// Waits until everything admitted so far is in the features, so that one measurement leaves nothing to
+    /// the next.
+    pub async fn settle(&self) -> Result<()> {
+        let end = self.log.end(Topic::Signals);
+        let applied = self.features.wait_for(&end, Duration::from_secs(120)).await;
+        applied.map_err(|e| Error::Unavailable(format!("the stream job does not keep up: {e}")))
+    }
+
+    /// Stops it in order; its directory goes last.
     pub async fn stop(self) -> Result<()> {
-        self.process.stop().await
+        let Subject { door, features, log, process, server, data, .. } = self;
+        server.stop().await?;
+        process.stop().await?;
+        drop((door, features, log));
+        drop(data);
+        Ok(())
     }
 }
 
