@@ -1,5 +1,7 @@
 //! `kairos replay`: files in, features out; over again it changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
+
 mod support;
 
 use std::io::Write;

@@ -53,8 +53,14 @@ impl Server {
 
     /// The same with more arguments.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Server {
+        Server::spawn(&["run"], data, arguments)
+    }
+
+    /// Any command that serves.
+    pub fn spawn(command: &[&str], data: &Path, arguments: &[&str]) -> Server {
         let mut child = kairos()
-            .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
+            .args(command)
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
             .arg(data)
             .args(arguments)
             .stdin(Stdio::null())
