@@ -148,7 +148,7 @@ pub struct Tips {
 #[serde(default, deny_unknown_fields)]
 pub struct Stream {
     /// Seconds between checkpoints.
-    pub checkpoint_seconds: u64,
+    pub checkpoint_seconds: f64,
     /// Most records taken from the log at once.
     pub batch: usize,
 }
@@ -264,7 +264,7 @@ impl Default for Signals {
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { checkpoint_seconds: 10, batch: 65_536 }
+        Stream { checkpoint_seconds: 10.0, batch: 65_536 }
     }
 }
 

@@ -85,7 +85,7 @@ impl Features {
             online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
         let options = JobOptions {
-            checkpoint_every: Duration::from_secs(settings.stream.checkpoint_seconds),
+            checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),
             batch: settings.stream.batch,
             ..JobOptions::new(settings.data.dir.join("features.redb"))
         };

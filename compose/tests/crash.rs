@@ -45,13 +45,17 @@ async fn killed_at_random_instants_nothing_acknowledged_is_lost_or_doubled() {
     println!("seed {seed}; run again with CRASH_SEED={seed}");
     let mut rng = SmallRng::seed_from_u64(seed);
     let data = tempfile::tempdir().unwrap();
+    // Often enough that some kills hit a checkpoint under way.
+    let settings = data.path().join("often.toml");
+    std::fs::write(&settings, "[stream]\ncheckpoint_seconds = 0.05\n").unwrap();
+    let often = ["--config", settings.to_str().unwrap()];
     let notes = Arc::new(Mutex::new(Notes::default()));
     let began = Instant::now();
     let mut ready = Vec::new();
 
     for round in 0..KILLS {
         let starting = Instant::now();
-        let mut server = Server::start(data.path());
+        let mut server = Server::start_with(data.path(), &often);
         ready.push(starting.elapsed());
         let shared = Arc::new(server_client(&server));
         let clients: Vec<_> = (0..CLIENTS)
@@ -59,7 +63,7 @@ async fn killed_at_random_instants_nothing_acknowledged_is_lost_or_doubled() {
                 tokio::spawn(client(shared.clone(), notes.clone(), rng.random(), format!("{round}-{c}")))
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(rng.random_range(1..400))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..700))).await;
         server.kill();
         for c in clients {
             c.await.unwrap();

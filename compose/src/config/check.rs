@@ -34,7 +34,12 @@ pub fn check(settings: &Settings) -> Result<()> {
         )));
     }
     within("log.partitions", u64::from(settings.log.partitions), 1, 1_024)?;
-    within("stream.checkpoint_seconds", settings.stream.checkpoint_seconds, 1, 3_600)?;
+    let pause = settings.stream.checkpoint_seconds;
+    if !(0.05..=3_600.0).contains(&pause) {
+        return Err(Error::Setting(format!(
+            "stream.checkpoint_seconds: {pause} is out of range; write a number from 0.05 to 3600"
+        )));
+    }
     within("stream.batch", settings.stream.batch as u64, 1, 1_000_000)?;
     within("limits.body_bytes", settings.limits.body_bytes as u64, 1_024, 1 << 30)?;
     within("limits.request_seconds", settings.limits.request_seconds, 1, 3_600)?;
