@@ -76,12 +76,12 @@ pub async fn stop_within(process: Process, patience: Duration) -> Result<()> {
 /// Tells where it listens, and to whom.
 pub fn announce(listener: &tokio::net::TcpListener, open: bool) {
     let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
-    tracing::info!(address, "listening");
     if open {
         tracing::info!(
             "no API key is configured: only this machine is served, and every local caller may do everything"
         );
     }
+    tracing::info!(address, "listening");
 }
 
 /// A token that is cancelled at the first SIGTERM or SIGINT, or when `failed` is; a second signal ends the

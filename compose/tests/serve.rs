@@ -81,6 +81,48 @@ async fn from_a_signal_to_a_tip_to_a_reaction_to_an_explanation_and_over_a_resta
 }
 
 #[tokio::test]
+async fn an_erased_person_is_gone_everywhere_and_stays_so() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let both = json!([task_done("1", "ada", 20), task_done("2", "bob", 30)]);
+    let (_, receipt) = server.post("/v1/signals", &both).await;
+    let position = receipt["position"].as_str().unwrap();
+    assert_eq!(server.features("ada", &[COUNT], position).await, json!({COUNT: 1}));
+    let (_, export) = server.get("/v1/users/ada/export").await;
+    let export = String::from_utf8(export.to_vec()).unwrap();
+    assert!(export.lines().any(|l| l.contains("\"table\":\"task_completed\"")), "{export}");
+    assert!(!export.contains("bob"), "{export}");
+    let (status, gone) = server.try_send(Method::DELETE, "/v1/users/ada", "text/plain", "").await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&gone));
+    server.stop();
+
+    let server = Server::start(data.path());
+    let (_, receipt) = server.post("/v1/signals", &both).await;
+    assert_eq!(receipt["duplicates"], 2, "a repeat does not bring the person back");
+    let position = receipt["position"].as_str().unwrap();
+    assert_eq!(server.features("ada", &[COUNT], position).await, json!({COUNT: 0}));
+    assert_eq!(server.features("bob", &[COUNT], position).await, json!({COUNT: 1}));
+    let (_, export) = server.get("/v1/users/ada/export").await;
+    assert!(export.is_empty(), "{}", String::from_utf8_lossy(&export));
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_role_alone_does_its_part() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::spawn(&["run", "ingest"], data.path(), &[]);
+    let (status, receipt) = server.post("/v1/signals", &task_done("1", "ada", 20)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{receipt}");
+    let (status, _) = server.post("/v1/recommend", &json!({"user": "ada"})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "tips are another role's");
+    server.stop();
+    let server = Server::start(data.path());
+    let values = server.features("ada", &[COUNT], receipt["position"].as_str().unwrap()).await;
+    assert_eq!(values, json!({COUNT: 1}), "what one role took in another one applies");
+    server.stop();
+}
+
+#[tokio::test]
 async fn bad_input_gets_a_reason_and_takes_nothing_with_it() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
