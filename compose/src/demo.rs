@@ -105,7 +105,7 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     tracing::info!(address, "listening");
     eprintln!("Posting the past {} days of {} people…", PAST / DAY, arguments.people);
     driver.catch_up().await?;
-    say_where(&address, &arguments);
+    say_where(&address, &board, &arguments);
     let lived = live(driver, &board, &stop, arguments.seconds).await;
     stop.cancel();
     let served = server.await.map_err(|e| Error::Broken(format!("the HTTP server stopped: {e}")))?;
@@ -138,10 +138,11 @@ async fn live(driver: Driver, board: &Board, stop: &CancellationToken, seconds: 
     }
 }
 
-fn say_where(address: &str, arguments: &DemoArgs) {
+fn say_where(address: &str, board: &Board, arguments: &DemoArgs) {
+    let somebody = board.people.first().map_or("ada", String::as_str);
     println!();
     println!("  http://{address}/demo   whether it learns, live");
-    println!("  http://{address}/       the tip page; be one of the people with /?user=ada-1");
+    println!("  http://{address}/       the tip page; be one of the people with /?user={somebody}");
     println!("  http://{address}/metrics and /openapi.json for programs");
     println!();
     println!("{} people, one second is {} minutes. Ctrl-C ends it.", arguments.people, arguments.speed);
