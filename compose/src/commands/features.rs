@@ -1,9 +1,11 @@
-//! `kairos features list|read`: from history, so that it works beside a running server too.
+//! `kairos features list|read|join`: from history, so that it works beside a running server too.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use clap::Subcommand;
-use features::{Applied, FeatureError, FeatureRow, FeatureStore, Registry, online};
+use clap::{Args, Subcommand};
+use features::{Applied, FeatureError, FeatureRow, FeatureStore, Prepared, Registry, online};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use pipelines::join::{JoinJob, Known};
 use serde_json::{Map, Value, json};
 
 use super::{history_to_read, instant};
@@ -41,6 +43,35 @@ pub enum FeaturesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Rows of (entity, instant) from a file, with the values features had then beside them
+    Join(JoinArgs),
+}
+
+/// What to join with what.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Rows: a .csv, .ndjson or .parquet file
+    #[arg(value_name = "FILE")]
+    input: PathBuf,
+    /// Where to write them with values; its form goes by its extension too
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Features, as view.feature_window; may be given several times
+    #[arg(long = "feature", value_name = "NAME")]
+    features: Vec<String>,
+    /// Whole views; all when neither is given
+    #[arg(id = "names_of_views", long = "view", value_name = "NAME", conflicts_with = "features")]
+    views: Vec<String>,
+    /// Column that names the entity
+    #[arg(long, default_value = "entity", value_name = "COLUMN")]
+    entity: String,
+    /// Column with the instant: RFC 3339, or milliseconds since 1970
+    #[arg(long, default_value = "as_of", value_name = "COLUMN")]
+    as_of: String,
+    /// Count every signal known today; otherwise only those that had arrived by a row's instant, as a
+    /// training set wants
+    #[arg(long)]
+    with_hindsight: bool,
 }
 
 /// Runs the command.
@@ -50,12 +81,7 @@ pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
         FeaturesCommand::List { json } => list(&registry, json),
         FeaturesCommand::Read { entities, features, views, as_of, json } => {
             let as_of = as_of.map(|text| instant("--as-of", &text)).transpose()?;
-            let prepared = match (features.is_empty(), views.is_empty()) {
-                (false, _) => registry.prepare(&features),
-                (true, false) => registry.prepare_views(&views),
-                (true, true) => registry.prepare(&registry.feature_names().collect::<Vec<_>>()),
-            };
-            let prepared = prepared.map_err(told)?;
+            let prepared = prepare(&registry, &features, &views)?;
             let history = history_to_read(settings)?;
             let online = online::open("embedded:", registry.views().len()).map_err(told)?;
             let store = FeatureStore::new(Arc::new(registry), online, history, Applied::default());
@@ -64,7 +90,40 @@ pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
             rows.iter().for_each(|row| print(row, &prepared.names, json));
             Ok(())
         }
+        FeaturesCommand::Join(arguments) => join(settings, &registry, arguments),
     }
+}
+
+fn prepare(registry: &Registry, features: &[String], views: &[String]) -> Result<Prepared> {
+    let prepared = match (features.is_empty(), views.is_empty()) {
+        (false, _) => registry.prepare(features),
+        (true, false) => registry.prepare_views(views),
+        (true, true) => registry.prepare(&registry.feature_names().collect::<Vec<_>>()),
+    };
+    prepared.map_err(told)
+}
+
+fn join(settings: &Settings, registry: &Registry, arguments: JoinArgs) -> Result<()> {
+    let prepared = prepare(registry, &arguments.features, &arguments.views)?;
+    let history = history_to_read(settings)?;
+    let known = if arguments.with_hindsight { Known::ByNow } else { Known::ByThen };
+    let job = JoinJob {
+        input: arguments.input,
+        output: arguments.output,
+        entity: arguments.entity,
+        as_of: arguments.as_of,
+        known,
+    };
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let report = pipelines::join::run(&*history, &prepared, &job, &bar).map_err(|e| Error::Input(e.to_string()))?;
+    eprintln!("{} rows written to {}", report.rows, job.output.display());
+    if report.with_late_signals > 0 {
+        eprintln!(
+            "{} of them leave out signals that arrived only after their instant; --with-hindsight counts those",
+            report.with_late_signals
+        );
+    }
+    Ok(())
 }
 
 fn list(registry: &Registry, json: bool) -> Result<()> {
