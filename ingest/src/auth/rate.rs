@@ -39,6 +39,7 @@ impl Rate {
 
     /// A rate with a problem becomes the nearest one without, never no limit at all.
     fn quota(&self) -> Quota {
+        #[expect(clippy::manual_clamp, reason = "what is no number must become a rate too")]
         let per_second = self.per_second.max(SLOWEST).min(FASTEST);
         let burst = NonZeroU32::new(self.burst).unwrap_or(NonZeroU32::MIN);
         Quota::with_period(Duration::from_secs_f64(1.0 / per_second))
