@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`join`] | `kairos features join`: feature values beside the rows of a file, each as of its instant |
 //! | [`table`] | CSV, NDJSON and Parquet files, read and written by their extension |
+//! | [`evaluate`] | `kairos evaluate`: what another policy would have earned, from logged decisions |
 
 pub mod error;
+pub mod evaluate;
 pub mod join;
 pub mod table;
 
