@@ -63,6 +63,8 @@ pub enum Command {
     /// Policies and their snapshots
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
+    /// What other policies would have earned, by the decisions in the log: IPS and SNIPS
+    Evaluate(commands::evaluate::EvaluateArgs),
     /// Why a tip was shown: context, candidates, scores, propensities, policy version
     Explain {
         /// Id of the impression, as `POST /v1/recommend` gave it

@@ -70,6 +70,7 @@ async fn execute(settings: config::Settings, command: Command) -> Result<()> {
         Command::Replay(arguments) => replay::run(&settings, arguments).await,
         Command::Features(command) => commands::features::run(&settings, command),
         Command::Policy(command) => commands::policy::run(&settings, &command),
+        Command::Evaluate(arguments) => commands::evaluate::run(&settings, &arguments),
         Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),
         Command::Check => check::run(&settings),
         Command::Keys(command) => commands::keys::run(&settings, &command),

@@ -12,7 +12,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMillisecondArray, UInt32Array},
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
+        UInt32Array,
+    },
     compute::{cast, concat, filter_record_batch, take},
     datatypes::{DataType, SchemaRef, TimestampMillisecondType},
     row::{RowConverter, RowParser, SortField},
@@ -96,7 +99,8 @@ impl Kernel {
         let mut aggregations = Vec::new();
         for a in &plan.aggregates {
             let orderings = a.expr.order_bys().iter().map(|o| o.expr.clone());
-            let arguments = a.expr.expressions().into_iter().chain(orderings).map(|e| columns.argument(&e)).collect();
+            let arguments =
+                a.expr.expressions().into_iter().chain(orderings).map(|e| columns.argument(&e)).collect();
             let filter = a.filter.as_ref().map(|f| columns.argument(f));
             let nothing = a.expr.create_accumulator().and_then(|mut acc| acc.evaluate()).map_err(&wrong)?;
             let empty = nothing.to_array().map_err(&wrong)?;
@@ -130,8 +134,12 @@ impl Kernel {
             kernel.outputs.push((e.clone(), t));
         }
         let empties = kernel.finish(1, kernel.aggregations.iter().map(|a| a.empty.clone()).collect())?;
-        let described =
-            kernel.outputs.iter().zip(&empties).map(|((_, t), column)| (t.clone(), value_at(column, 0))).collect();
+        let described = kernel
+            .outputs
+            .iter()
+            .zip(&empties)
+            .map(|((_, t), column)| (t.clone(), value_at(column, 0)))
+            .collect();
         Ok((kernel, described))
     }
 
@@ -174,7 +182,10 @@ impl Kernel {
 
     /// Columns of values, one an output and window (windows outermost), one row an entity: the values at its
     /// instant over its events.
-    pub(crate) fn evaluate(&self, entities: &[(EventList<'_>, Millis)]) -> Result<Vec<ArrayRef>, FeatureError> {
+    pub(crate) fn evaluate(
+        &self,
+        entities: &[(EventList<'_>, Millis)],
+    ) -> Result<Vec<ArrayRef>, FeatureError> {
         let wrong = self.wrong();
         let gathered = Gathered::new(entities, &self.windows);
         let stored = if self.stored.is_empty() {
@@ -199,14 +210,16 @@ impl Kernel {
                 values.push(argument(x)?);
             }
             let filter = a.filter.as_ref().map(&argument).transpose()?;
-            let merged = gathered.aggregate(a, &values, filter.as_ref().map(|f| f.as_boolean())).map_err(&wrong)?;
+            let merged =
+                gathered.aggregate(a, &values, filter.as_ref().map(|f| f.as_boolean())).map_err(&wrong)?;
             results.push(merged);
         }
         // Rows so far: every window of the first entity, then of the second, …
         let flat = self.finish(entities.len() * self.windows.len(), results)?;
         let mut columns = Vec::with_capacity(self.windows.len() * flat.len());
         for k in 0..self.windows.len() {
-            let pick: UInt32Array = (0..entities.len()).map(|g| (g * self.windows.len() + k) as u32).collect();
+            let pick: UInt32Array =
+                (0..entities.len()).map(|g| (g * self.windows.len() + k) as u32).collect();
             for column in &flat {
                 columns.push(take(column, &pick, None).map_err(|e| wrong(e.into()))?);
             }
@@ -359,9 +372,7 @@ fn accumulator(
         e.create_groups_accumulator()
     } else {
         let e = e.clone();
-        Ok(Box::new(GroupsAccumulatorAdapter::new(
-            move || e.create_accumulator(),
-        )))
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || e.create_accumulator())))
     }
 }
 
@@ -380,4 +391,3 @@ pub(crate) fn value_at(column: &ArrayRef, row: usize) -> Value {
         _ => Value::Null,
     }
 }
-

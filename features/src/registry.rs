@@ -104,7 +104,11 @@ impl Registry {
                     &mut parts[last]
                 }
             };
-            part.slots.push(PreparedSlot { at, slot, window_ms: view.windows()[slot / view.outputs.len()].millis });
+            part.slots.push(PreparedSlot {
+                at,
+                slot,
+                window_ms: view.windows()[slot / view.outputs.len()].millis,
+            });
         }
         Ok(Prepared { names: names.iter().map(|n| n.as_ref().into()).collect(), parts })
     }
@@ -149,20 +153,26 @@ fn compile(
     id: u32,
 ) -> Result<View, FeatureError> {
     let plan = plan::plan(ctx, &definition)?;
-    let (kernel, described) = Kernel::new(&definition.name, &plan, &definition.windows).map_err(|e| match e {
-        FeatureError::Request(message) => FeatureError::Definition {
-            file: definition.file.clone(),
-            line: definition.select_at.0,
-            column: definition.select_at.1,
-            message,
-        },
-        other => other,
-    })?;
+    let (kernel, described) =
+        Kernel::new(&definition.name, &plan, &definition.windows).map_err(|e| match e {
+            FeatureError::Request(message) => FeatureError::Definition {
+                file: definition.file.clone(),
+                line: definition.select_at.0,
+                column: definition.select_at.1,
+                message,
+            },
+            other => other,
+        })?;
     let outputs = plan
         .outputs
         .iter()
         .zip(described)
-        .map(|((name, _), (data_type, empty))| Output { name: name.clone(), kind: kind(&data_type), data_type, empty })
+        .map(|((name, _), (data_type, empty))| Output {
+            name: name.clone(),
+            kind: kind(&data_type),
+            data_type,
+            empty,
+        })
         .collect();
     let mut h = xxhash_rust::xxh3::Xxh3::new();
     h.update(ENGINE_FORMAT.as_bytes());
@@ -299,7 +309,11 @@ fn describe(v: &View) -> ViewDescription {
         features: v
             .feature_names()
             .zip(outputs)
-            .map(|(f, o)| FeatureDescription { name: format!("{}.{f}", v.name), kind: o.kind, empty: o.empty.clone() })
+            .map(|(f, o)| FeatureDescription {
+                name: format!("{}.{f}", v.name),
+                kind: o.kind,
+                empty: o.empty.clone(),
+            })
             .collect(),
     }
 }

@@ -11,12 +11,7 @@ use ingest::{
     log::{Offset, Partition},
 };
 
-use crate::{
-    events::EventList,
-    kernel::value_at,
-    value::Value,
-    view::View,
-};
+use crate::{events::EventList, kernel::value_at, value::Value, view::View};
 
 const FORMAT: u8 = 1;
 const HEADER: usize = 53;

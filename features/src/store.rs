@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ingest::{
-    Millis,
-    log::Position,
-};
+use ingest::{Millis, log::Position};
 use tokio::sync::watch;
 
 use crate::{
@@ -94,7 +91,12 @@ impl FeatureStore {
     }
 
     /// The values of one entity at `now`.
-    pub fn read_one(&self, prepared: &Prepared, entity: &str, now: Millis) -> Result<FeatureRow, FeatureError> {
+    pub fn read_one(
+        &self,
+        prepared: &Prepared,
+        entity: &str,
+        now: Millis,
+    ) -> Result<FeatureRow, FeatureError> {
         let mut row = blank(prepared, entity, now);
         for part in &prepared.parts {
             let stored = self.online.get(&part.view, entity)?;
@@ -177,8 +179,15 @@ impl PastEvents {
         Ok(past)
     }
 
-    fn add(&mut self, view: &crate::view::View, batch: &arrow::array::RecordBatch) -> Result<(), FeatureError> {
-        use arrow::{array::AsArray, datatypes::{UInt32Type, UInt64Type}};
+    fn add(
+        &mut self,
+        view: &crate::view::View,
+        batch: &arrow::array::RecordBatch,
+    ) -> Result<(), FeatureError> {
+        use arrow::{
+            array::AsArray,
+            datatypes::{UInt32Type, UInt64Type},
+        };
         let events = view.project(batch)?;
         let missing = |c| FeatureError::Damaged(format!("history of {} has no column {c}", view.table));
         let column = |c| batch.column_by_name(c).ok_or_else(|| missing(c));
@@ -228,7 +237,13 @@ fn blank(prepared: &Prepared, entity: &str, as_of: Millis) -> FeatureRow {
     }
 }
 
-fn fill(row: &mut FeatureRow, part: &PreparedView, value: impl Fn(usize) -> Value, newest: Option<Millis>, now: Millis) {
+fn fill(
+    row: &mut FeatureRow,
+    part: &PreparedView,
+    value: impl Fn(usize) -> Value,
+    newest: Option<Millis>,
+    now: Millis,
+) {
     let age = newest.map(|t| now - t);
     for s in &part.slots {
         row.values[s.at] = value(s.slot);

@@ -29,7 +29,8 @@ fn types_and_empty_values_are_known() {
         FROM task_completed GROUP BY user_id";
     let registry = Registry::from_texts(&catalogue(), &[("v.sql", sql)]).unwrap();
     let view = registry.view("v").unwrap();
-    let kinds: Vec<_> = view.outputs.iter().map(|o| (o.kind, serde_json::to_string(&o.empty).unwrap())).collect();
+    let kinds: Vec<_> =
+        view.outputs.iter().map(|o| (o.kind, serde_json::to_string(&o.empty).unwrap())).collect();
     use ValueType::*;
     let wanted = [(Int, "0"), (Float, "null"), (Text, "null"), (Time, "null"), (Bool, "null"), (Int, "null")];
     assert_eq!(kinds, wanted.map(|(k, e)| (k, e.to_owned())));
@@ -37,7 +38,8 @@ fn types_and_empty_values_are_known() {
 
 #[test]
 fn whitespace_changes_no_version_but_meaning_does() {
-    let version = |sql: &str| Registry::from_texts(&catalogue(), &[("v.sql", sql)]).unwrap().views()[0].version;
+    let version =
+        |sql: &str| Registry::from_texts(&catalogue(), &[("v.sql", sql)]).unwrap().views()[0].version;
     let sql = "CREATE FEATURE VIEW v ENTITY u WINDOWS (1 DAY) AS SELECT subject AS u, count(*) AS n FROM task_completed GROUP BY u";
     assert_eq!(version(sql), version(&sql.replace(", ", ",\n   ")));
     assert_ne!(version(sql), version(&sql.replace("1 DAY", "2 DAYS")));
@@ -48,28 +50,94 @@ fn whitespace_changes_no_version_but_meaning_does() {
 fn mistakes_name_place_and_remedy() {
     let view = |body: &str| format!("CREATE FEATURE VIEW v ENTITY user_id\nWINDOWS (1 DAY)\nAS {body}");
     let cases = [
-        ("SELECT subject AS user_id,\n  sum(minuts) AS m\nFROM task_completed GROUP BY user_id", "v.sql:4:7: ", "minuts"),
-        ("SELECT subject AS user_id, count(*) AS n FROM tasks_completed GROUP BY user_id", "v.sql:3:", "tasks_completed"),
-        ("SELECT subject AS user_id, nosuch(minutes) AS n FROM task_completed GROUP BY user_id", "v.sql:3:", "nosuch"),
-        ("SELECT subject AS user_id count(*) FROM task_completed GROUP BY user_id", "v.sql:3:30: ", "Expected: end of statement, found: count"),
-        ("SELECT subject AS user_id, count(*) FROM task_completed GROUP BY user_id", "v.sql:3:4: ", "needs a name"),
-        ("SELECT project AS user_id, count(*) AS n FROM task_completed GROUP BY project", "v.sql:3:4: ", "subject"),
-        ("SELECT subject AS who, count(*) AS n FROM task_completed GROUP BY subject", "v.sql:3:4: ", "subject AS user_id"),
+        (
+            "SELECT subject AS user_id,\n  sum(minuts) AS m\nFROM task_completed GROUP BY user_id",
+            "v.sql:4:7: ",
+            "minuts",
+        ),
+        (
+            "SELECT subject AS user_id, count(*) AS n FROM tasks_completed GROUP BY user_id",
+            "v.sql:3:",
+            "tasks_completed",
+        ),
+        (
+            "SELECT subject AS user_id, nosuch(minutes) AS n FROM task_completed GROUP BY user_id",
+            "v.sql:3:",
+            "nosuch",
+        ),
+        (
+            "SELECT subject AS user_id count(*) FROM task_completed GROUP BY user_id",
+            "v.sql:3:30: ",
+            "Expected: end of statement, found: count",
+        ),
+        (
+            "SELECT subject AS user_id, count(*) FROM task_completed GROUP BY user_id",
+            "v.sql:3:4: ",
+            "needs a name",
+        ),
+        (
+            "SELECT project AS user_id, count(*) AS n FROM task_completed GROUP BY project",
+            "v.sql:3:4: ",
+            "subject",
+        ),
+        (
+            "SELECT subject AS who, count(*) AS n FROM task_completed GROUP BY subject",
+            "v.sql:3:4: ",
+            "subject AS user_id",
+        ),
         ("SELECT subject AS user_id, minutes AS n FROM task_completed", "v.sql:3:4: ", "aggregate"),
-        ("SELECT subject AS user_id, count(*) AS n FROM task_completed GROUP BY user_id LIMIT 3", "v.sql:3:4: ", "LIMIT"),
-        ("SELECT subject AS user_id, count(*) AS n FROM task_completed GROUP BY user_id HAVING count(*) > 1", "v.sql:3:4: ", "HAVING"),
-        ("SELECT subject AS user_id, max(now()) AS n FROM task_completed GROUP BY user_id", "v.sql:3:4: ", "now() changes by itself"),
-        ("SELECT subject AS user_id, sum(random()) AS n FROM task_completed GROUP BY user_id", "v.sql:3:4: ", "random() changes"),
-        ("SELECT subject AS user_id, array_agg(project) AS n FROM task_completed GROUP BY user_id", "v.sql:3:4: ", "array_agg is not supported"),
-        ("SELECT subject AS user_id, sum(DISTINCT minutes) AS n FROM task_completed GROUP BY user_id", "v.sql:3:4: ", "DISTINCT"),
-        ("SELECT t.subject AS user_id, count(*) AS n FROM task_completed t JOIN task_created c ON t.id = c.id GROUP BY t.subject", "v.sql:3:4: ", "joins are not supported"),
-        ("SELECT subject AS user_id, count(*) AS n FROM (SELECT * FROM task_completed LIMIT 2) GROUP BY subject", "v.sql:3:4: ", "subqueries are not supported"),
+        (
+            "SELECT subject AS user_id, count(*) AS n FROM task_completed GROUP BY user_id LIMIT 3",
+            "v.sql:3:4: ",
+            "LIMIT",
+        ),
+        (
+            "SELECT subject AS user_id, count(*) AS n FROM task_completed GROUP BY user_id HAVING count(*) > 1",
+            "v.sql:3:4: ",
+            "HAVING",
+        ),
+        (
+            "SELECT subject AS user_id, max(now()) AS n FROM task_completed GROUP BY user_id",
+            "v.sql:3:4: ",
+            "now() changes by itself",
+        ),
+        (
+            "SELECT subject AS user_id, sum(random()) AS n FROM task_completed GROUP BY user_id",
+            "v.sql:3:4: ",
+            "random() changes",
+        ),
+        (
+            "SELECT subject AS user_id, array_agg(project) AS n FROM task_completed GROUP BY user_id",
+            "v.sql:3:4: ",
+            "array_agg is not supported",
+        ),
+        (
+            "SELECT subject AS user_id, sum(DISTINCT minutes) AS n FROM task_completed GROUP BY user_id",
+            "v.sql:3:4: ",
+            "DISTINCT",
+        ),
+        (
+            "SELECT t.subject AS user_id, count(*) AS n FROM task_completed t JOIN task_created c ON t.id = c.id GROUP BY t.subject",
+            "v.sql:3:4: ",
+            "joins are not supported",
+        ),
+        (
+            "SELECT subject AS user_id, count(*) AS n FROM (SELECT * FROM task_completed LIMIT 2) GROUP BY subject",
+            "v.sql:3:4: ",
+            "subqueries are not supported",
+        ),
     ];
     for (body, place, what) in cases {
         let message = Registry::from_texts(&catalogue(), &[("v.sql", &view(body))]).unwrap_err().to_string();
-        assert!(message.starts_with(place) && message.contains(what), "{body}\n  gave: {message}\n  wanted: {place}…{what}");
+        assert!(
+            message.starts_with(place) && message.contains(what),
+            "{body}\n  gave: {message}\n  wanted: {place}…{what}"
+        );
     }
-    let twice = format!("{0};\n{0};", view("SELECT subject AS user_id, count(*) AS n FROM task_completed GROUP BY user_id"));
+    let twice = format!(
+        "{0};\n{0};",
+        view("SELECT subject AS user_id, count(*) AS n FROM task_completed GROUP BY user_id")
+    );
     let message = Registry::from_texts(&catalogue(), &[("v.sql", &twice)]).unwrap_err().to_string();
     assert!(message.contains("v.sql:4:1: ") && message.contains("already defined in v.sql"), "{message}");
 }

@@ -81,11 +81,7 @@ pub const ALL: &str = "all";
 ///
 /// # Errors
 /// What the log says when it cannot be read.
-pub fn evaluate_log(
-    log: &dyn Log,
-    options: &Options,
-    rng: &mut dyn RngCore,
-) -> Result<Evaluation, LogError> {
+pub fn evaluate_log(log: &dyn Log, options: &Options, rng: &mut dyn RngCore) -> Result<Evaluation, LogError> {
     let targets = [Target::as_logged(), Target::uniform(), Target::most_likely()];
     let mut evaluator = Evaluator::new(&targets);
     let left_out = logged::each_decision(log, options.window, |decision| evaluator.add(&decision))?;

@@ -265,7 +265,7 @@ impl fmt::Display for Explanation {
                 None => writeln!(f, "  {:<42} {:>10}", c.name, "none")?,
             }
         }
-        writeln!(f, "\n{:<24} {:<20} {}", "view", "version", "position")?;
+        writeln!(f, "\n{:<24} {:<20} position", "view", "version")?;
         for p in &self.parts {
             writeln!(f, "  {:<22} {:<20} {}", p.view, p.version, p.position)?;
         }

@@ -117,7 +117,7 @@ pub struct SomeFeatures;
 
 impl FeatureSource for SomeFeatures {
     fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
-        let tired = user.len() % 2 == 0;
+        let tired = user.len().is_multiple_of(2);
         Ok(FeatureRow {
             entity: user.into(),
             values: vec![Value::Int(1200), if tired { Value::Int(300) } else { Value::Int(90) }, Value::Null],

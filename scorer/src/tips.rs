@@ -181,7 +181,7 @@ impl TipCatalogue {
     /// Fails on the first tip that names a feature which is not in `known`.
     pub fn check_features(&self, known: &HashSet<String>) -> Result<(), TipError> {
         for (tip, file) in self.tips.iter().zip(&self.files) {
-            for name in tip.features().filter(|n| !known.contains(*n)) {
+            if let Some(name) = tip.features().find(|n| !known.contains(*n)) {
                 return Err(field_error(file, &tip.id, "when", unknown_feature(name, known)));
             }
         }

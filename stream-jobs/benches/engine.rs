@@ -62,7 +62,7 @@ fn batches(catalogue: &Catalogue, signals: u64, batch: u64) -> Vec<arrow::array:
             out.push(builder.finish());
         }
     }
-    if builder.len() > 0 {
+    if !builder.is_empty() {
         out.push(builder.finish());
     }
     out
@@ -77,7 +77,9 @@ fn stream(registry: &Registry, halves: &[Vec<arrow::array::RecordBatch>; 2]) -> 
                 let mut rows = 0;
                 for batch in half {
                     let times = batch.column_by_name("time").unwrap();
-                    let newest = arrow::array::cast::AsArray::as_primitive::<arrow::datatypes::TimestampMillisecondType>(times);
+                    let newest = arrow::array::cast::AsArray::as_primitive::<
+                        arrow::datatypes::TimestampMillisecondType,
+                    >(times);
                     shard.watermark = shard.watermark.max(arrow::compute::max(newest).unwrap());
                     let mut changes = Changes::default();
                     shard.apply("task_completed", batch, &mut changes).unwrap();
@@ -118,13 +120,15 @@ fn reference(all: &[arrow::array::RecordBatch]) -> usize {
 }
 
 fn large_run() {
-    let signals: u64 = std::env::var("KAIROS_BENCH_SIGNALS").ok().and_then(|s| s.parse().ok()).unwrap_or(1_000_000);
+    let signals: u64 =
+        std::env::var("KAIROS_BENCH_SIGNALS").ok().and_then(|s| s.parse().ok()).unwrap_or(1_000_000);
     let (catalogue, registry) = setup();
     let all = batches(&catalogue, signals, 131_072);
     let split = |p: u32| -> Vec<_> {
         let hash = |s: &str| ingest::log::partition_of(s, 2) == p;
         let pick = |b: &arrow::array::RecordBatch| {
-            let subjects = arrow::array::cast::AsArray::as_string::<i32>(b.column_by_name("subject").unwrap());
+            let subjects =
+                arrow::array::cast::AsArray::as_string::<i32>(b.column_by_name("subject").unwrap());
             let mask: arrow::array::BooleanArray = subjects.iter().map(|s| Some(hash(s.unwrap()))).collect();
             arrow::compute::filter_record_batch(b, &mask).unwrap()
         };
@@ -180,16 +184,17 @@ fn feature_read(c: &mut Criterion) {
         online.put_many(changes.rows).unwrap();
     }
     let now = START + SPAN;
-    let mut changes = Changes::default();
-    while {
-        changes = Changes::default();
+    loop {
+        let mut changes = Changes::default();
         shard.sweep(now, 100_000, &mut changes).unwrap();
-        !changes.rows.is_empty()
-    } {
-        online.put_many(std::mem::take(&mut changes.rows)).unwrap();
+        if changes.rows.is_empty() {
+            break;
+        }
+        online.put_many(changes.rows).unwrap();
     }
     // Twenty features of five views, as a model would ask for them.
-    let names: Vec<String> = (0..5).flat_map(|v| ["n_1h", "n_24h", "total_7d", "mean_7d"].map(|f| format!("v{v}.{f}"))).collect();
+    let names: Vec<String> =
+        (0..5).flat_map(|v| ["n_1h", "n_24h", "total_7d", "mean_7d"].map(|f| format!("v{v}.{f}"))).collect();
     let prepared = registry.prepare(&names).unwrap();
     let people: Vec<String> = (0..USERS).map(|u| format!("user-{u:05}")).collect();
     let mut next = people.iter().cycle();

@@ -83,7 +83,9 @@ impl Checkpoint {
             rows.retain(|key, _| current(key).is_some()).map_err(|e| fail(e.into()))?;
             for entry in rows.iter().map_err(|e| fail(e.into()))? {
                 let (key, value) = entry.map_err(|e| fail(e.into()))?;
-                if let (Some(view), Ok(entity)) = (current(key.value()), std::str::from_utf8(&key.value()[8..])) {
+                if let (Some(view), Ok(entity)) =
+                    (current(key.value()), std::str::from_utf8(&key.value()[8..]))
+                {
                     out.rows.push((view.clone(), entity.into(), Bytes::copy_from_slice(value.value())));
                 }
             }
@@ -145,9 +147,11 @@ impl Checkpoint {
                 }
             }
             let mut seen = write.open_table(SEEN)?;
-            let last = seen.iter()?.map(|e| e.map(|(k, _)| k.value().1)).try_fold(0, |a, b| b.map(|b| a.max(b)))?;
+            let last =
+                seen.iter()?.map(|e| e.map(|(k, _)| k.value().1)).try_fold(0, |a, b| b.map(|b| a.max(b)))?;
             for (partition, keys) in delta.seen.iter().filter(|(_, k)| !k.is_empty()) {
-                let entry = |(key, time): &(u128, Millis)| [&key.to_le_bytes()[..], &time.to_le_bytes()[..]].concat();
+                let entry =
+                    |(key, time): &(u128, Millis)| [&key.to_le_bytes()[..], &time.to_le_bytes()[..]].concat();
                 let bytes: Vec<u8> = keys.iter().flat_map(entry).collect();
                 seen.insert((*partition, last + 1), &bytes[..])?;
             }

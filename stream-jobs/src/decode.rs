@@ -35,7 +35,8 @@ pub fn decode(catalogue: &Catalogue, records: &[LogRecord], seen: &mut Seen) -> 
     let mut out = Decoded::default();
     let mut builders: HashMap<&str, (&Arc<SignalType>, TableBuilder)> = HashMap::new();
     for r in records {
-        let unreadable = |reason: String| JobError::Record { partition: r.partition, offset: r.offset, reason };
+        let unreadable =
+            |reason: String| JobError::Record { partition: r.partition, offset: r.offset, reason };
         let record = RecordRef::decode(&r.subject, &r.payload).map_err(|e| unreadable(e.to_string()))?;
         let Some(kind) = catalogue.get(record.kind) else {
             out.undeclared += 1;
@@ -51,10 +52,11 @@ pub fn decode(catalogue: &Catalogue, records: &[LogRecord], seen: &mut Seen) -> 
         builder.append_ref(r.partition, r.offset, &record).map_err(|e| unreadable(e.to_string()))?;
         out.signals += 1;
         out.newest = out.newest.max(Some(record.time));
-        out.oldest_arrival = Some(out.oldest_arrival.map_or(record.received_at, |t| t.min(record.received_at)));
+        out.oldest_arrival =
+            Some(out.oldest_arrival.map_or(record.received_at, |t| t.min(record.received_at)));
     }
     for (kind, mut builder) in builders.into_values() {
-        if builder.len() > 0 {
+        if !builder.is_empty() {
             out.batches.push((kind.clone(), builder.finish()));
         }
     }

@@ -16,7 +16,9 @@ pub enum JobError {
     #[error("stream job: {0}")]
     History(#[from] HistoryError),
     /// The checkpoint could not be read or written.
-    #[error("checkpoint {file}: {reason}; if the file is damaged, move it away: the job then starts again from the log")]
+    #[error(
+        "checkpoint {file}: {reason}; if the file is damaged, move it away: the job then starts again from the log"
+    )]
     Checkpoint {
         /// File of the checkpoint.
         file: String,

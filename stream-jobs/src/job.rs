@@ -7,12 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use features::{
-    FeatureStore, View,
-    offline::OfflineStore,
-    online::OnlineStore,
-    store::Applied,
-};
+use features::{FeatureStore, View, offline::OfflineStore, online::OnlineStore, store::Applied};
 use ingest::{
     Clock, Millis,
     catalogue::Catalogue,
@@ -63,6 +58,9 @@ impl JobOptions {
 /// A request to take a person out of state, online store and history; answers how many history rows went.
 type Erasure = (String, oneshot::Sender<Result<u64, String>>);
 
+/// The position a checkpoint holds, or what it would have written, and why it did not.
+type Saved = Result<Position, (Box<Delta>, String)>;
+
 /// Asks a running job to erase people.
 #[derive(Debug, Clone)]
 pub struct Eraser(mpsc::Sender<Erasure>);
@@ -92,7 +90,7 @@ pub struct Job {
     shards: Vec<Shard>,
     position: Position,
     /// What the checkpoint under way holds, to be written again should it fail.
-    saving: Option<(Instant, tokio::task::JoinHandle<Result<Position, (Box<Delta>, String)>>)>,
+    saving: Option<(Instant, tokio::task::JoinHandle<Saved>)>,
     unsaved: Option<Box<Delta>>,
     saved_at: Instant,
     saved: Position,
@@ -236,7 +234,10 @@ impl Job {
             // Shards share nothing, so each large piece of work gets a thread.
             std::thread::scope(|scope| {
                 let threads: Vec<_> = work.map(|w| scope.spawn(|| step(w))).collect();
-                threads.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+                threads
+                    .into_iter()
+                    .map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+                    .collect()
             })
         };
         let mut oldest_arrival: Option<Millis> = None;
@@ -336,7 +337,8 @@ impl Job {
             self.unsaved = Some(delta);
             return;
         }
-        let (history, checkpoint, views) = (self.history.clone(), self.checkpoint.clone(), self.views.clone());
+        let (history, checkpoint, views) =
+            (self.history.clone(), self.checkpoint.clone(), self.views.clone());
         let task = tokio::task::spawn_blocking(move || {
             // History first: if we die in between, the job replays from its older position, and history
             // leaves out what it has.

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array},
+    array::{
+        ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array,
+    },
     datatypes::{UInt32Type, UInt64Type},
 };
 use bytes::Bytes;
@@ -72,7 +74,12 @@ impl Shard {
             due: BTreeSet::new(),
             dirty: HashSet::default(),
         };
-        Shard { partition, watermark: Millis::MIN, seen: Seen::default(), views: views.iter().map(state).collect() }
+        Shard {
+            partition,
+            watermark: Millis::MIN,
+            seen: Seen::default(),
+            views: views.iter().map(state).collect(),
+        }
     }
 
     /// Takes up a row from a checkpoint.
@@ -112,7 +119,12 @@ impl Shard {
     }
 
     /// Adds a batch of signals of one table, all of this partition, in log order.
-    pub fn apply(&mut self, table: &str, signals: &RecordBatch, changes: &mut Changes) -> Result<(), FeatureError> {
+    pub fn apply(
+        &mut self,
+        table: &str,
+        signals: &RecordBatch,
+        changes: &mut Changes,
+    ) -> Result<(), FeatureError> {
         let watermark = self.watermark;
         let partition = self.partition;
         for v in self.views.iter_mut().filter(|v| v.view.table == table) {
@@ -122,9 +134,17 @@ impl Shard {
     }
 
     /// As [`apply`](Self::apply), for one view alone.
-    pub fn apply_to(&mut self, view: &View, signals: &RecordBatch, changes: &mut Changes) -> Result<(), FeatureError> {
+    pub fn apply_to(
+        &mut self,
+        view: &View,
+        signals: &RecordBatch,
+        changes: &mut Changes,
+    ) -> Result<(), FeatureError> {
         let (partition, watermark) = (self.partition, self.watermark);
-        self.views.iter_mut().filter(|v| v.view.id == view.id).try_for_each(|v| v.apply(partition, watermark, signals, changes))
+        self.views
+            .iter_mut()
+            .filter(|v| v.view.id == view.id)
+            .try_for_each(|v| v.apply(partition, watermark, signals, changes))
     }
 
     /// How many rows there are.
@@ -178,7 +198,8 @@ impl Shard {
 impl ViewState {
     /// Replaces a row, and what is due with it.
     fn set(&mut self, entity: Arc<str>, bytes: Option<Bytes>) {
-        let until = |b: &Bytes| Row::parse(b, &self.view).map(|r| r.header().until).filter(|t| *t < Millis::MAX);
+        let until =
+            |b: &Bytes| Row::parse(b, &self.view).map(|r| r.header().until).filter(|t| *t < Millis::MAX);
         let new_due = bytes.as_ref().and_then(until);
         let old = match bytes {
             Some(bytes) => self.rows.insert(entity.clone(), bytes),
@@ -203,8 +224,10 @@ impl ViewState {
         if events.is_empty() {
             return Ok(());
         }
-        let damaged = |c: &str| FeatureError::Damaged(format!("a batch of {} lacks the column {c}", self.view.table));
-        let subjects = signals.column_by_name("subject").ok_or_else(|| damaged("subject"))?.as_string::<i32>();
+        let damaged =
+            |c: &str| FeatureError::Damaged(format!("a batch of {} lacks the column {c}", self.view.table));
+        let subjects =
+            signals.column_by_name("subject").ok_or_else(|| damaged("subject"))?.as_string::<i32>();
         let offsets =
             signals.column_by_name("offset").ok_or_else(|| damaged("offset"))?.as_primitive::<UInt64Type>();
 
@@ -258,7 +281,8 @@ impl ViewState {
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
         let horizon = watermark.saturating_sub(self.view.horizon());
-        let due: Vec<_> = self.due.iter().take(limit).take_while(|(t, _)| *t <= now).map(|(_, e)| e.clone()).collect();
+        let due: Vec<_> =
+            self.due.iter().take(limit).take_while(|(t, _)| *t <= now).map(|(_, e)| e.clone()).collect();
         let mut touched = Vec::with_capacity(due.len());
         for entity in due {
             let Some(row) = self.rows.get(&entity).and_then(|b| Row::parse(b, &self.view)) else { continue };
@@ -280,7 +304,8 @@ impl ViewState {
         if touched.is_empty() {
             return Ok(());
         }
-        let lists: Vec<(EventList<'_>, Millis)> = touched.iter().map(|t| (t.events.as_list(), t.at)).collect();
+        let lists: Vec<(EventList<'_>, Millis)> =
+            touched.iter().map(|t| (t.events.as_list(), t.at)).collect();
         let columns = self.view.evaluate(&lists)?;
         changes.values.push((self.view.clone(), self.history(partition, &touched, by_signal, &columns)?));
         let windows: Vec<Millis> = self.view.windows().iter().map(|w| w.millis).collect();
@@ -296,7 +321,11 @@ impl ViewState {
             };
             // Nothing left in any window: no row reads the same.
             let bytes = (!list.is_empty()).then(|| Bytes::from(row::write(header, &columns, i, &t.events)));
-            changes.rows.push(OnlineRow { view: self.view.clone(), entity: t.entity.clone(), bytes: bytes.clone() });
+            changes.rows.push(OnlineRow {
+                view: self.view.clone(),
+                entity: t.entity.clone(),
+                bytes: bytes.clone(),
+            });
             self.dirty.insert(t.entity.clone());
             self.set(t.entity, bytes);
         }
@@ -316,19 +345,25 @@ impl ViewState {
         let mut all: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(touched.iter().map(|t| &t.entity))),
             Arc::new(
-                TimestampMillisecondArray::from_iter_values(touched.iter().map(|t| t.at)).with_timezone("+00:00"),
+                TimestampMillisecondArray::from_iter_values(touched.iter().map(|t| t.at))
+                    .with_timezone("+00:00"),
             ),
             Arc::new(UInt32Array::from_iter(touched.iter().map(|_| by_signal.then_some(partition)))),
             Arc::new(UInt64Array::from_iter(touched.iter().map(place))),
         ];
         all.extend(columns.iter().cloned());
-        RecordBatch::try_new(self.view.history_schema(), all)
-            .map_err(|e| FeatureError::Compute { what: self.view.name.to_string(), source: Box::new(e.into()) })
+        RecordBatch::try_new(self.view.history_schema(), all).map_err(|e| FeatureError::Compute {
+            what: self.view.name.to_string(),
+            source: Box::new(e.into()),
+        })
     }
 }
 
 /// The rows of a batch of signals by partition, each with its number.
-pub fn by_partition(batch: &RecordBatch, partitions: usize) -> Result<Vec<(usize, RecordBatch)>, FeatureError> {
+pub fn by_partition(
+    batch: &RecordBatch,
+    partitions: usize,
+) -> Result<Vec<(usize, RecordBatch)>, FeatureError> {
     let damaged = || FeatureError::Damaged("a batch of signals lacks the column partition".to_owned());
     let column = batch.column_by_name("partition").ok_or_else(damaged)?.as_primitive::<UInt32Type>();
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); partitions];
@@ -339,7 +374,8 @@ pub fn by_partition(batch: &RecordBatch, partitions: usize) -> Result<Vec<(usize
     }
     let take = |(p, rows): (usize, Vec<u32>)| {
         let part = arrow::compute::take_record_batch(batch, &UInt32Array::from(rows));
-        part.map(|b| (p, b)).map_err(|e| FeatureError::Compute { what: "signals".to_owned(), source: Box::new(e.into()) })
+        part.map(|b| (p, b))
+            .map_err(|e| FeatureError::Compute { what: "signals".to_owned(), source: Box::new(e.into()) })
     };
     rows.into_iter().enumerate().filter(|(_, r)| !r.is_empty()).map(take).collect()
 }

@@ -15,8 +15,11 @@ use ingest::{Millis, catalogue::Catalogue};
 use proptest::prelude::*;
 use support::{Engine, Signal, same};
 
+/// A SELECT, its reference where that differs, and windows.
+type View = (&'static str, &'static str, &'static [(&'static str, Millis)]);
+
 /// Views, and the same SELECT in DataFusion's own words where ours says less (`last` goes by time, source, id).
-const VIEWS: [(&str, &str, &[(&str, Millis)]); 3] = [
+const VIEWS: [View; 3] = [
     (
         "SELECT subject AS user_id, count(*) AS n, sum(minutes) AS total, avg(minutes) AS mean, min(minutes) AS least,
          max(minutes) AS most, count(DISTINCT project) AS projects, count(DISTINCT minutes) AS lengths
@@ -45,7 +48,7 @@ const VIEWS: [(&str, &str, &[(&str, Millis)]); 3] = [
 ];
 
 fn views_sql() -> String {
-    let one = |(i, (select, _, windows)): (usize, &(&str, &str, &[(&str, Millis)]))| {
+    let one = |(i, (select, _, windows)): (usize, &View)| {
         let spans: Vec<String> = windows.iter().map(|(_, ms)| format!("{} SECONDS", ms / 1000)).collect();
         format!("CREATE FEATURE VIEW v{i} ENTITY user_id WINDOWS ({}) AS {select};\n", spans.join(", "))
     };
@@ -53,7 +56,14 @@ fn views_sql() -> String {
 }
 
 /// The batch recomputation of one view and window.
-fn batch(catalogue: &Catalogue, view: usize, window: Millis, signals: &[Signal], entity: &str, at: Millis) -> Vec<ArrayRef> {
+fn batch(
+    catalogue: &Catalogue,
+    view: usize,
+    window: Millis,
+    signals: &[Signal],
+    entity: &str,
+    at: Millis,
+) -> Vec<ArrayRef> {
     let (select, reference, _) = VIEWS[view];
     let sql = if reference.is_empty() { select } else { reference };
     let table = if sql.contains("task_completed") { "task_completed" } else { "mood_reported" };
@@ -147,11 +157,21 @@ fn look(engine: &Engine, catalogue: &Catalogue, known: &[Signal], at: Millis) ->
             for (_, window) in *windows {
                 for column in batch(catalogue, v, *window, known, entity, at) {
                     let wanted = scalar(&column);
-                    prop_assert!(same(&past[i].1, &wanted), "as_of: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})", past[i].0, past[i].1);
+                    prop_assert!(
+                        same(&past[i].1, &wanted),
+                        "as_of: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})",
+                        past[i].0,
+                        past[i].1
+                    );
                     // Streaming state reaches back from the newest signal, not further.
                     let newest = known.iter().map(|s| s.time.as_millisecond()).max().unwrap_or(0);
                     if at >= newest - 86_400_000 {
-                        prop_assert!(same(&now[i].1, &wanted), "now: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})", now[i].0, now[i].1);
+                        prop_assert!(
+                            same(&now[i].1, &wanted),
+                            "now: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})",
+                            now[i].0,
+                            now[i].1
+                        );
                     }
                     i += 1;
                 }

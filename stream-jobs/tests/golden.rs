@@ -63,7 +63,9 @@ fn check(case: &Case, how: &str, engine: &Engine) {
         for (kind, values) in reads {
             let values: BTreeMap<_, _> = values.into_iter().collect();
             for (name, wanted) in &e.values {
-                let got = serde_json::to_value(values.get(name).unwrap_or_else(|| panic!("no feature {name}"))).unwrap();
+                let got =
+                    serde_json::to_value(values.get(name).unwrap_or_else(|| panic!("no feature {name}")))
+                        .unwrap();
                 let close = match (got.as_f64(), wanted.as_f64()) {
                     (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * a.abs().max(b.abs()),
                     _ => got == *wanted,
@@ -80,7 +82,8 @@ fn check(case: &Case, how: &str, engine: &Engine) {
 
 fn run(case: &Case, how: &str, partitions: u32, feed: impl FnOnce(Engine, &[Signal]) -> Engine) {
     let dir = tempfile::tempdir().unwrap();
-    let engine = Engine::new(dir.path().to_owned(), case.catalogue.clone(), case.registry.clone(), partitions);
+    let engine =
+        Engine::new(dir.path().to_owned(), case.catalogue.clone(), case.registry.clone(), partitions);
     let engine = feed(engine, &case.signals);
     check(case, how, &engine);
 }

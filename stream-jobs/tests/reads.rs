@@ -85,7 +85,10 @@ fn ages_tell_of_the_newest_signal_in_the_window() {
     let row = engine.features.read_one(&prepared, "ada", NOON + 1500).unwrap();
     assert_eq!(row.age_ms, [Some(1000), Some(1000)]);
     let later = engine.features.read_one(&prepared, "ada", NOON + 500 + 3_600_000).unwrap();
-    assert_eq!((later.age_ms, later.values), (vec![None, Some(3_600_000)], vec![Value::Int(0), Value::Int(2)]));
+    assert_eq!(
+        (later.age_ms, later.values),
+        (vec![None, Some(3_600_000)], vec![Value::Int(0), Value::Int(2)])
+    );
     assert_eq!(&*row.parts[0].view, "tasks");
     assert_eq!(row.parts[0].position.0.len(), 1);
 }

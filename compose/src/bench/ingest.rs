@@ -59,7 +59,7 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
 fn batch(number: u64) -> Bytes {
     let mut body = Vec::with_capacity(200 * BATCH as usize);
     for i in 0..BATCH {
-        let n = 1 << 50 | number * BATCH + i;
+        let n = (1 << 50) | (number * BATCH + i);
         body.extend_from_slice(&signal(n, &format!("person-{}", n % 1_000)));
         body.push(b'\n');
     }

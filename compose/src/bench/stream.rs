@@ -110,7 +110,7 @@ fn line(number: usize, signals: usize, now: i64) -> String {
             json!({"event": number.to_string(), "kind": "meeting", "minutes": 30, "attendees": 4}),
         ),
         6 => ("code.pushed", json!({"repo": "r", "files": number % 9, "commits": 1})),
-        7 => ("mail.received", json!({"reply": number % 3 == 0, "bulk": false})),
+        7 => ("mail.received", json!({"reply": number.is_multiple_of(3), "bulk": false})),
         _ => ("listen.played", json!({"genre": "jazz", "minutes": 3.5})),
     };
     // A week of signals in order of time, as a log holds them.

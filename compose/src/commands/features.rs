@@ -115,7 +115,8 @@ fn join(settings: &Settings, registry: &Registry, arguments: JoinArgs) -> Result
         known,
     };
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let report = pipelines::join::run(&*history, &prepared, &job, &bar).map_err(|e| Error::Input(e.to_string()))?;
+    let report =
+        pipelines::join::run(&*history, &prepared, &job, &bar).map_err(|e| Error::Input(e.to_string()))?;
     eprintln!("{} rows written to {}", report.rows, job.output.display());
     if report.with_late_signals > 0 {
         eprintln!(

@@ -47,7 +47,8 @@ impl OnlineStore for EmbeddedOnline {
                 shard.remove(&row.entity);
                 continue;
             };
-            let stored = shard.get(&row.entity).and_then(|b| Row::parse(b, &row.view)).map(|r| r.header().next_offset);
+            let stored =
+                shard.get(&row.entity).and_then(|b| Row::parse(b, &row.view)).map(|r| r.header().next_offset);
             let offered = Row::parse(&bytes, &row.view).map(|r| r.header().next_offset);
             if offered >= stored {
                 shard.insert(row.entity, bytes);

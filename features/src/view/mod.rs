@@ -118,7 +118,10 @@ impl View {
     }
 
     /// The values of every slot for each entity at its instant: the one place where values are made.
-    pub fn evaluate(&self, entities: &[(EventList<'_>, Millis)]) -> Result<Vec<arrow::array::ArrayRef>, FeatureError> {
+    pub fn evaluate(
+        &self,
+        entities: &[(EventList<'_>, Millis)],
+    ) -> Result<Vec<arrow::array::ArrayRef>, FeatureError> {
         self.kernel.evaluate(entities)
     }
 }

@@ -260,7 +260,10 @@ impl Parser<'_> {
                     );
                 }
                 other => {
-                    return self.wrong(&key, format!("unknown option `{other}`; there are lateness, freshness and owner"));
+                    return self.wrong(
+                        &key,
+                        format!("unknown option `{other}`; there are lateness, freshness and owner"),
+                    );
                 }
             }
             let t = self.next();
@@ -274,7 +277,11 @@ impl Parser<'_> {
 
     fn punctuation(&mut self, wanted: Token) -> Result<(), FeatureError> {
         let t = self.next();
-        if t.token == wanted { Ok(()) } else { self.wrong(&t, format!("expected `{wanted}`, found `{}`", t.token)) }
+        if t.token == wanted {
+            Ok(())
+        } else {
+            self.wrong(&t, format!("expected `{wanted}`, found `{}`", t.token))
+        }
     }
 }
 
@@ -346,7 +353,11 @@ mod tests {
         assert_eq!(labels, [("1h", 3_600_000), ("7d", 604_800_000)]);
         assert_eq!(d.lateness_ms, 7_200_000);
         assert_eq!(d.owner.as_deref(), Some("tips"));
-        assert!(d.select.starts_with("SELECT subject") && d.select.ends_with("GROUP BY user_id"), "{}", d.select);
+        assert!(
+            d.select.starts_with("SELECT subject") && d.select.ends_with("GROUP BY user_id"),
+            "{}",
+            d.select
+        );
         assert_eq!(d.select_at, (7, 4));
     }
 
@@ -365,8 +376,14 @@ mod tests {
             ("CREATE FEATURE VIEW x ENTITY u\nWINDOWS (5 MOONS) AS SELECT", "f:2:10: expected a window"),
             ("CREATE FEATURE VIEW x ENTITY u WINDOWS (0 DAYS) AS SELECT", "f:1:41: expected a window"),
             ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY, 24 HOURS) AS SELECT", "stands here twice"),
-            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (foo = 'a') AS SELECT", "unknown option `foo`"),
-            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (lateness = 'soon') AS SELECT", "no span of time"),
+            (
+                "CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (foo = 'a') AS SELECT",
+                "unknown option `foo`",
+            ),
+            (
+                "CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (lateness = 'soon') AS SELECT",
+                "no span of time",
+            ),
             ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) AS", "expected SELECT"),
         ];
         for (text, wanted) in cases {

@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::{
-    common::{Column, DFSchema, DFSchemaRef, tree_node::{TreeNode, TreeNodeRecursion}},
+    common::{
+        Column, DFSchema, DFSchemaRef,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     datasource::MemTable,
     error::DataFusionError,
     execution::context::{SessionConfig, SessionContext},
     functions_aggregate::first_last::{first_value_udaf, last_value_udaf},
-    logical_expr::{Expr, LogicalPlan, SortExpr, Volatility, expr::AggregateFunction, simplify::SimplifyContext},
+    logical_expr::{
+        Expr, LogicalPlan, SortExpr, Volatility, expr::AggregateFunction, simplify::SimplifyContext,
+    },
     optimizer::simplify_expressions::ExprSimplifier,
     physical_expr::{
         PhysicalExpr,
@@ -25,8 +30,25 @@ use crate::error::FeatureError;
 
 /// Aggregates a view may use: those whose state merges and whose value no order of arrival can change.
 const AGGREGATES: [&str; 19] = [
-    "count", "sum", "avg", "mean", "min", "max", "first", "last", "first_value", "last_value", "bool_and", "bool_or",
-    "bit_and", "bit_or", "bit_xor", "stddev", "stddev_pop", "var", "var_pop",
+    "count",
+    "sum",
+    "avg",
+    "mean",
+    "min",
+    "max",
+    "first",
+    "last",
+    "first_value",
+    "last_value",
+    "bool_and",
+    "bool_or",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "stddev",
+    "stddev_pop",
+    "var",
+    "var_pop",
 ];
 
 /// One aggregate of a view.
@@ -111,7 +133,8 @@ impl TakeApart<'_> {
         let LogicalPlan::Aggregate(aggregate) = top.input.as_ref() else {
             return self.refuse(match top.input.as_ref() {
                 LogicalPlan::Filter(_) => {
-                    "HAVING has no meaning in a feature view: every entity has a value; leave it out".to_owned()
+                    "HAVING has no meaning in a feature view: every entity has a value; leave it out"
+                        .to_owned()
                 }
                 _ => format!("the SELECT aggregates nothing; add aggregates and GROUP BY {}", self.d.entity),
             });
@@ -140,7 +163,8 @@ impl TakeApart<'_> {
             aggregates.push(self.lower(&e, &df_input, &input)?);
         }
 
-        let entity_column = Column::from((aggregate.schema.qualified_field(0).0, aggregate.schema.qualified_field(0).1));
+        let entity_column =
+            Column::from((aggregate.schema.qualified_field(0).0, aggregate.schema.qualified_field(0).1));
         let mut outputs = Vec::new();
         let mut entity_named = false;
         let results_df = Arc::new(self.results_schema(&aggregate.schema)?);
@@ -148,7 +172,10 @@ impl TakeApart<'_> {
             let name = top.schema.field(i).name().clone();
             if e.clone().unalias() == Expr::Column(entity_column.clone()) {
                 if name != self.d.entity {
-                    return self.refuse(format!("the entity's column is called `{name}`; write subject AS {}", self.d.entity));
+                    return self.refuse(format!(
+                        "the entity's column is called `{name}`; write subject AS {}",
+                        self.d.entity
+                    ));
                 }
                 entity_named = true;
                 continue;
@@ -198,7 +225,9 @@ impl TakeApart<'_> {
                 let (table, schema, _, filters) = self.input(&a.input)?;
                 Ok((table, schema, a.schema.clone(), filters))
             }
-            LogicalPlan::Join(_) => self.refuse("a feature view reads one signal table; joins are not supported"),
+            LogicalPlan::Join(_) => {
+                self.refuse("a feature view reads one signal table; joins are not supported")
+            }
             other => self.refuse(format!(
                 "a feature view reads one signal table directly; subqueries are not supported (found {})",
                 other.display()
@@ -241,7 +270,10 @@ impl TakeApart<'_> {
         };
         let name = func.name().to_owned();
         if !AGGREGATES.contains(&name.as_str()) {
-            return self.refuse(format!("the aggregate {name} is not supported; there are {}", AGGREGATES.join(", ")));
+            return self.refuse(format!(
+                "the aggregate {name} is not supported; there are {}",
+                AGGREGATES.join(", ")
+            ));
         }
         if params.distinct && name != "count" {
             return self.refuse(format!("{name}(DISTINCT …) is not supported; count(DISTINCT …) is"));
@@ -276,7 +308,8 @@ impl TakeApart<'_> {
     fn physical(&self, e: &Expr, schema: &DFSchemaRef) -> Result<Arc<dyn PhysicalExpr>, FeatureError> {
         let state = self.ctx.state();
         let e = self.simplified(e.clone(), schema)?;
-        create_physical_expr(&e, schema, state.execution_props(), &Default::default()).map_err(|e| located(self.d, &e))
+        create_physical_expr(&e, schema, state.execution_props(), &Default::default())
+            .map_err(|e| located(self.d, &e))
     }
 
     /// Some functions (coalesce, for one) exist only for the simplifier to replace.
@@ -295,7 +328,9 @@ fn located(d: &Definition, e: &DataFusionError) -> FeatureError {
             at = (span.start.line, span.start.column);
         }
         message.clone_from(&diagnostic.message);
-        for hint in diagnostic.notes.iter().map(|n| &n.message).chain(diagnostic.helps.iter().map(|h| &h.message)) {
+        for hint in
+            diagnostic.notes.iter().map(|n| &n.message).chain(diagnostic.helps.iter().map(|h| &h.message))
+        {
             message.push_str("; ");
             message.push_str(hint);
         }
@@ -320,7 +355,9 @@ pub(crate) fn canonical(t: &DataType) -> Option<DataType> {
     use DataType::*;
     Some(match t {
         Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 => Int64,
-        Float16 | Float32 | Float64 | Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..) => Float64,
+        Float16 | Float32 | Float64 | Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..) => {
+            Float64
+        }
         Boolean => Boolean,
         Utf8 | LargeUtf8 | Utf8View => Utf8,
         Timestamp(..) | Date32 | Date64 => {
@@ -330,4 +367,3 @@ pub(crate) fn canonical(t: &DataType) -> Option<DataType> {
         _ => return None,
     })
 }
-

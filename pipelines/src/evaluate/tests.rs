@@ -243,7 +243,11 @@ fn impression(id: &str, at: Millis) -> Append {
         policy_version: Some("3".into()),
         propensity: Some(0.75),
         candidates: [("walk", 0.75), ("nap", 0.25)]
-            .map(|(tip, p)| record::Candidate { tip: Some(tip.into()), score: Some(0.0), propensity: Some(p) })
+            .map(|(tip, p)| record::Candidate {
+                tip: Some(tip.into()),
+                score: Some(0.0),
+                propensity: Some(p),
+            })
             .to_vec(),
         ..Impression::default()
     };

@@ -215,7 +215,7 @@ pub fn build(config: &PolicyConfig, space: &Space) -> Box<dyn Policy> {
     match config.name {
         PolicyName::LinTs => Box::new(LinTs::new(config.clone(), space)),
         PolicyName::LinUcb => Box::new(LinUcb::new(config.clone(), space)),
-        PolicyName::Uniform => Box::new(Uniform::default()),
+        PolicyName::Uniform => Box::new(Uniform),
     }
 }
 

@@ -1,0 +1,198 @@
+//! The container files: they parse, what they name exists, and the settings they give are settings.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
+
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use serde_json::{Value, json};
+use support::{kairos, run};
+
+fn compose_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn yaml(path: &Path) -> Value {
+    let text = read(path);
+    let documents = Yaml::load_from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(documents.len(), 1, "{}", path.display());
+    as_json(&documents[0])
+}
+
+fn as_json(yaml: &Yaml) -> Value {
+    match yaml {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(b)) => json!(b),
+        Yaml::Value(Scalar::Integer(i)) => json!(i),
+        Yaml::Value(Scalar::FloatingPoint(f)) => json!(f.into_inner()),
+        Yaml::Value(Scalar::String(s)) => json!(s),
+        Yaml::Sequence(items) => items.iter().map(as_json).collect(),
+        Yaml::Mapping(entries) => {
+            entries.iter().map(|(name, value)| (name.as_str().unwrap().to_owned(), as_json(value))).collect()
+        }
+        other => panic!("nothing of ours uses {other:?}"),
+    }
+}
+
+fn compose_file() -> Value {
+    yaml(&compose_dir().join("docker-compose.yml"))
+}
+
+fn services(file: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    file["services"].as_object().unwrap().iter()
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+#[test]
+fn every_file_named_exists() {
+    let file = compose_file();
+    let dir = compose_dir();
+    for (name, service) in services(&file) {
+        if let Some(build) = service.get("build") {
+            let context = dir.join(build["context"].as_str().unwrap());
+            let dockerfile = context.join(build["dockerfile"].as_str().unwrap());
+            assert!(dockerfile.is_file(), "{name}: {}", dockerfile.display());
+        }
+        let mut mounts = 0;
+        for volume in texts(&service["volumes"]) {
+            mounts += 1;
+            let source = volume.split(':').next().unwrap();
+            let known = match source.starts_with('.') {
+                true => dir.join(source).exists(),
+                false => file["volumes"].as_object().unwrap().contains_key(source),
+            };
+            assert!(known, "{name}: there is no {source}");
+        }
+        assert!(mounts > 0, "{name} keeps nothing");
+    }
+}
+
+#[test]
+fn every_service_is_healthy_limited_pinned_and_unprivileged() {
+    for (name, service) in services(&compose_file()) {
+        assert!(service["healthcheck"]["test"].is_array(), "{name}: health check");
+        assert!(service["deploy"]["resources"]["limits"]["memory"].is_string(), "{name}: memory limit");
+        assert!(service["deploy"]["resources"]["limits"]["cpus"].is_string(), "{name}: cpu limit");
+        assert!(service["restart"].is_string(), "{name}: restart");
+        assert_eq!(service["cap_drop"][0], "ALL", "{name}");
+        let tag = service["image"].as_str().and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag);
+        assert!(tag.is_some_and(|t| t != "latest"), "{name}: the image has no version");
+        for port in texts(&service["ports"]) {
+            assert!(port.starts_with("127.0.0.1:"), "{name}: {port} is open to everybody");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_files_that_stay_out_of_git_and_of_images() {
+    let file = compose_file();
+    for (name, secret) in file["secrets"].as_object().unwrap() {
+        let path = secret["file"].as_str().unwrap();
+        assert!(path.starts_with("./secrets/"), "{name}: {path}");
+    }
+    let top = compose_dir().join("..");
+    for ignore in [".gitignore", ".dockerignore"] {
+        let lines = read(&top.join(ignore));
+        let ignored = lines.lines().any(|l| l.trim_matches('/') == "compose/secrets");
+        assert!(ignored, "{ignore} must name compose/secrets");
+    }
+    for (name, service) in services(&file) {
+        for (setting, value) in service["environment"].as_object().into_iter().flatten() {
+            let secret = ["PASSWORD", "TOKEN", "SECRET"].iter().any(|s| setting.contains(s));
+            let by_file = setting.ends_with("__FILE") && value.as_str().unwrap().starts_with("/run/secrets/");
+            assert!(!secret || by_file, "{name}: {setting} stands in the open");
+        }
+        let declared = file["secrets"].as_object().unwrap();
+        for secret in service["secrets"].as_array().into_iter().flatten() {
+            let source = secret.as_str().or(secret["source"].as_str()).unwrap();
+            assert!(declared.contains_key(source), "{name}: secret {source}");
+        }
+    }
+}
+
+/// What the image and the compose file set for the program.
+fn environment() -> Vec<(String, String)> {
+    let image = read(&compose_dir().join("Dockerfile"));
+    let mut all: Vec<(String, String)> = image
+        .lines()
+        .filter_map(|l| l.strip_prefix("ENV ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let file = compose_file();
+    for (name, value) in file["services"]["kairos"]["environment"].as_object().unwrap() {
+        all.push((name.clone(), value.as_str().unwrap().to_owned()));
+    }
+    all
+}
+
+#[test]
+fn the_program_accepts_the_settings_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys.toml");
+    let mut with_settings = Vec::new();
+    for (name, value) in environment() {
+        let value = match name.as_str() {
+            "KAIROS__DATA__DIR" => dir.path().join("data").display().to_string(),
+            "KAIROS__AUTH__KEYS_FILE" => keys.display().to_string(),
+            _ => value,
+        };
+        with_settings.push((name, value));
+    }
+    assert!(with_settings.len() >= 4);
+    let command = |arguments: &[&str]| {
+        let mut command = kairos();
+        command.current_dir(dir.path()).args(arguments).envs(with_settings.clone());
+        run(&mut command)
+    };
+    // Reachable from outside, so without a key it must refuse.
+    let (status, said, why) = command(&["check"]);
+    assert!(!status.success(), "{said}{why}");
+    let (status, secret, why) = command(&["keys", "new", "phone", "--scope", "ingest"]);
+    assert!(status.success() && secret.trim().len() >= 32, "{why}");
+    let (status, said, why) = command(&["check"]);
+    assert!(status.success(), "{said}{why}");
+}
+
+#[test]
+fn the_image_is_built_with_the_pinned_toolchain_and_runs_as_nobody() {
+    let image = read(&compose_dir().join("Dockerfile"));
+    let toolchain = read(&compose_dir().join("../rust-toolchain.toml"));
+    let channel = toolchain.lines().find_map(|l| l.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    let minor = channel.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    assert!(image.contains(&format!("FROM rust:{minor}-")), "rust-toolchain.toml says {channel}");
+    let user = image.lines().rev().find_map(|l| l.strip_prefix("USER ")).unwrap();
+    assert!(!user.starts_with('0') && !user.starts_with("root"), "{user}");
+    assert!(image.contains("HEALTHCHECK") && image.contains("EXPOSE 8080"));
+    // Whatever a workspace member needs to be built must get past .dockerignore.
+    let ignore = read(&compose_dir().join("../.dockerignore"));
+    let workspace = read(&compose_dir().join("../Cargo.toml"));
+    let members = workspace.lines().find_map(|l| l.strip_prefix("members = ")).unwrap();
+    for member in serde_json::from_str::<Vec<String>>(members).unwrap() {
+        assert!(ignore.lines().any(|l| l == format!("!{member}")), ".dockerignore leaves out {member}");
+    }
+}
+
+#[test]
+fn grafana_finds_its_dashboards_and_its_source() {
+    let top = compose_dir().join("../dashboards/grafana");
+    let providers = yaml(&top.join("provisioning/dashboards/kairos.yml"));
+    let path = providers["providers"][0]["options"]["path"].as_str().unwrap();
+    let file = compose_file();
+    let mounted = texts(&file["services"]["grafana"]["volumes"]).any(|v| v.contains(&format!(":{path}:")));
+    assert!(mounted, "nothing is mounted at {path}");
+    let sources = yaml(&top.join("provisioning/datasources/prometheus.yml"));
+    assert_eq!(sources["datasources"][0]["url"], "http://prometheus:9090");
+    assert!(file["services"].as_object().unwrap().contains_key("prometheus"));
+}
