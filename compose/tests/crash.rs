@@ -1,6 +1,5 @@
 //! Kills the process at random instants under load, and then finds every acknowledged signal exactly once:
 //! in the log, in the features, in history.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 

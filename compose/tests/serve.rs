@@ -1,5 +1,4 @@
 //! The real binary, from outside: the whole way of a signal, restarts, bad input, stopping, keys.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
