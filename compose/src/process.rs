@@ -138,7 +138,7 @@ impl Process {
             core,
         };
         if let Some(Features { store, job }) = features.filter(|_| tasks.stream) {
-            process.stream = Some(process.spawn(STREAM, job.run(stopping)));
+            process.stream = Some(process.spawn(STREAM, on_a_thread(job.run(stopping))));
             process.tidy(store);
         }
         if let Some(Scoring { joiner, learner, .. }) = scoring.filter(|_| tasks.score) {
@@ -239,4 +239,15 @@ async fn retention(
         }
     }
     Ok(())
+}
+
+/// Runs a task that computes much on a thread of its own, so that requests do not wait behind it.
+async fn on_a_thread<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
+    let here = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || here.block_on(task)).await {
+        Ok(done) => done,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        // The runtime is going away, and this task with it.
+        Err(_) => std::future::pending().await,
+    }
 }
