@@ -38,6 +38,10 @@ use clap::Parser;
 use cli::{Cli, Command};
 use error::{Error, Result};
 
+/// A third of the stream job's time was the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
