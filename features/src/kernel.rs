@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
-        UInt32Array,
+        Array, ArrayRef, AsArray, BooleanArray, Int64Builder, RecordBatch, RecordBatchOptions,
+        TimestampMillisecondArray, UInt32Array,
     },
     compute::{cast, concat, filter_record_batch, take},
-    datatypes::{DataType, SchemaRef, TimestampMillisecondType},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType},
     row::{RowConverter, RowParser, SortField},
 };
 use datafusion::{
@@ -25,11 +25,12 @@ use datafusion::{
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{
         PhysicalExpr,
-        aggregate::AggregateFunctionExpr,
+        aggregate::{AggregateExprBuilder, AggregateFunctionExpr},
         expressions::{Column, Literal},
     },
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
+use hashbrown::HashMap;
 use ingest::Millis;
 
 use crate::{
@@ -58,6 +59,8 @@ enum Argument {
 #[derive(Debug)]
 struct Aggregation {
     expr: Arc<AggregateFunctionExpr>,
+    /// Whether its text argument is counted by codes: see [`codes`].
+    coded: bool,
     arguments: Vec<Argument>,
     filter: Option<Argument>,
     /// One row: what it gives over nothing.
@@ -104,7 +107,11 @@ impl Kernel {
             let filter = a.filter.as_ref().map(|f| columns.argument(f));
             let nothing = a.expr.create_accumulator().and_then(|mut acc| acc.evaluate()).map_err(&wrong)?;
             let empty = nothing.to_array().map_err(&wrong)?;
-            aggregations.push(Aggregation { expr: a.expr.clone(), arguments, filter, empty });
+            let (expr, coded) = match counted_by_codes(&a.expr, &plan.input).map_err(&wrong)? {
+                Some(by_codes) => (by_codes, true),
+                None => (a.expr.clone(), false),
+            };
+            aggregations.push(Aggregation { expr, coded, arguments, filter, empty });
         }
         let mut types = Vec::new();
         for e in &columns.stored {
@@ -209,6 +216,9 @@ impl Kernel {
             for x in &a.arguments {
                 values.push(argument(x)?);
             }
+            if a.coded {
+                values = values.iter().map(codes).collect();
+            }
             let filter = a.filter.as_ref().map(&argument).transpose()?;
             let merged =
                 gathered.aggregate(a, &values, filter.as_ref().map(|f| f.as_boolean())).map_err(&wrong)?;
@@ -241,10 +251,45 @@ impl Kernel {
     }
 }
 
+/// `count(DISTINCT text)` with the text replaced by codes; `None` for any other aggregate.
+fn counted_by_codes(
+    e: &Arc<AggregateFunctionExpr>,
+    input: &SchemaRef,
+) -> Result<Option<Arc<AggregateFunctionExpr>>, datafusion::error::DataFusionError> {
+    let arguments = e.expressions();
+    let [argument] = &arguments[..] else { return Ok(None) };
+    if e.fun().name() != "count" || !e.is_distinct() || argument.data_type(input)? != DataType::Utf8 {
+        return Ok(None);
+    }
+    let schema = Arc::new(Schema::new(vec![Field::new("code", DataType::Int64, true)]));
+    let by_codes =
+        AggregateExprBuilder::new(Arc::new(e.fun().clone()), vec![Arc::new(Column::new("code", 0))])
+            .schema(schema)
+            .alias(e.name())
+            .distinct()
+            .build()?;
+    Ok(Some(Arc::new(by_codes)))
+}
+
+/// A number for each text, the same for the same text, within this column. Text has no group accumulator for
+/// distinct counts: DataFusion would set up a hash table of some kilobytes for every entity and window.
+fn codes(texts: &ArrayRef) -> ArrayRef {
+    let texts = texts.as_string::<i32>();
+    let mut known: HashMap<&str, i64, ahash::RandomState> = HashMap::default();
+    let mut coded = Int64Builder::with_capacity(texts.len());
+    for text in texts {
+        coded.append_option(text.map(|text| {
+            let next = known.len() as i64;
+            *known.entry(text).or_insert(next)
+        }));
+    }
+    Arc::new(coded.finish())
+}
+
 /// An empty window is NULL even for aggregates that DataFusion declares never to be.
 fn loosened(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
+    Arc::new(Schema::new(fields))
 }
 
 /// Collects the distinct columns an event must keep.
