@@ -24,7 +24,11 @@ pub fn start(settings: &Logs, quiet: bool) -> Result<()> {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log line that cannot be written (a full disk behind stderr) is lost; complaining of it there would panic.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = if human {
         lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
     } else {
