@@ -67,6 +67,12 @@ impl Checkpoint {
         Ok(Checkpoint { db, file })
     }
 
+    /// Replaces the file by an empty one.
+    pub fn start_over(path: &Path) -> Result<Self, JobError> {
+        std::fs::remove_file(path).map_err(|e| failed(&path.display().to_string(), e))?;
+        Self::open(path)
+    }
+
     /// Reads everything, dropping rows of view versions that are gone.
     pub fn load(&self, views: &[Arc<View>]) -> Result<Restored, JobError> {
         let mut out = Restored::default();

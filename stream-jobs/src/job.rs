@@ -110,10 +110,18 @@ impl Job {
         options: JobOptions,
     ) -> Result<Self, JobError> {
         let views = features.registry().views().to_vec();
-        let checkpoint = Checkpoint::open(&options.checkpoint_file)?;
+        let mut checkpoint = Checkpoint::open(&options.checkpoint_file)?;
         let partitions = log.partitions(Topic::Signals);
         let mut shards: Vec<Shard> = (0..partitions).map(|p| Shard::new(p, &views)).collect();
-        let restored = checkpoint.load(&views)?;
+        let mut restored = checkpoint.load(&views)?;
+        if !features.history().durable_position()?.covers(&restored.position) {
+            // History is written before the checkpoint, so it was lost or moved away since. Only the log has
+            // what both need.
+            tracing::warn!("history is behind the checkpoint; both are built again from the log");
+            drop(checkpoint);
+            checkpoint = Checkpoint::start_over(&options.checkpoint_file)?;
+            restored = checkpoint.load(&views)?;
+        }
         for (p, t) in restored.watermarks {
             if let Some(s) = shards.get_mut(p as usize) {
                 s.watermark = t;
@@ -289,7 +297,7 @@ impl Job {
         gauge!(names::ROWS).set(self.shards.iter().map(|s| s.len()).sum::<usize>() as f64);
         let full = self.history.buffered_bytes() > self.options.history_buffer;
         if full || (self.saved_at.elapsed() >= self.options.checkpoint_every && self.position != self.saved) {
-            self.start_saving().await;
+            self.start_saving().await?;
         }
         Ok(())
     }
@@ -304,11 +312,11 @@ impl Job {
     }
 
     /// Starts a checkpoint, unless one is under way; collects the one before.
-    async fn start_saving(&mut self) {
+    async fn start_saving(&mut self) -> Result<(), JobError> {
         if self.saving.as_ref().is_some_and(|(_, s)| !s.is_finished()) {
-            return;
+            return Ok(());
         }
-        self.finish_saving().await;
+        self.finish_saving().await?;
         self.saved_at = Instant::now();
         let newest = self.shards.iter().map(|s| s.watermark).max().unwrap_or(Millis::MIN);
         if newest.saturating_sub(self.collected_at) > 86_400_000 {
@@ -335,7 +343,7 @@ impl Job {
             tracing::error!(error = %e, "history could not be sealed; the checkpoint is tried again later");
             counter!(names::CHECKPOINT_FAILURES).increment(1);
             self.unsaved = Some(delta);
-            return;
+            return Ok(());
         }
         let (history, checkpoint, views) =
             (self.history.clone(), self.checkpoint.clone(), self.views.clone());
@@ -349,10 +357,11 @@ impl Job {
             }
         });
         self.saving = Some((Instant::now(), task));
+        Ok(())
     }
 
-    async fn finish_saving(&mut self) {
-        let Some((started, task)) = self.saving.take() else { return };
+    async fn finish_saving(&mut self) -> Result<(), JobError> {
+        let Some((started, task)) = self.saving.take() else { return Ok(()) };
         match task.await {
             Ok(Ok(position)) => {
                 histogram!(names::CHECKPOINT).record(started.elapsed().as_secs_f64());
@@ -366,23 +375,23 @@ impl Job {
                 counter!(names::CHECKPOINT_FAILURES).increment(1);
                 self.unsaved = Some(delta);
             }
-            Err(e) => {
-                tracing::error!(error = %e, "a checkpoint was cut off");
-                counter!(names::CHECKPOINT_FAILURES).increment(1);
-            }
+            // What it held is gone, and a later checkpoint would leave a hole: only a start from the last one is whole.
+            Err(e) => return Err(self.not_durable(format!("it was cut off: {e}"))),
         }
+        Ok(())
+    }
+
+    fn not_durable(&self, reason: String) -> JobError {
+        JobError::Checkpoint { file: self.options.checkpoint_file.display().to_string(), reason }
     }
 
     /// Makes everything applied so far durable.
     pub async fn save(&mut self) -> Result<(), JobError> {
-        self.finish_saving().await;
-        self.start_saving().await;
-        self.finish_saving().await;
+        self.finish_saving().await?;
+        self.start_saving().await?;
+        self.finish_saving().await?;
         if self.unsaved.is_some() {
-            return Err(JobError::Checkpoint {
-                file: self.options.checkpoint_file.display().to_string(),
-                reason: "not durable; see the log for the cause".to_owned(),
-            });
+            return Err(self.not_durable("not durable; see the log for the cause".to_owned()));
         }
         Ok(())
     }
@@ -391,7 +400,7 @@ impl Job {
         let mut changes = Changes::default();
         self.shards.iter_mut().for_each(|s| s.erase(subject, &mut changes));
         self.publish(changes)?;
-        self.finish_saving().await;
+        self.finish_saving().await?;
         let history = self.history.clone();
         let owned = subject.to_owned();
         let rows = tokio::task::spawn_blocking(move || history.erase(&owned)).await;

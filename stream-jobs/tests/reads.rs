@@ -125,6 +125,37 @@ fn a_new_view_is_filled_from_history() {
     }
 }
 
+/// What stands in the data directory beside the log can be moved away, alone or together.
+#[test]
+fn what_is_lost_beside_the_log_is_built_again() {
+    let lose: [&[&str]; 3] = [&["history"], &["state.redb"], &["history", "state.redb"]];
+    for lost in lose {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = engine(&dir, TASKS);
+        engine.append(&[task("ada", 0), task("ada", 1), task("bo", 2)]);
+        engine.drain(2, usize::MAX);
+        engine.save();
+        engine.append(&[task("bo", 3)]);
+        let mut engine = engine.crash_and(|dir| {
+            for name in lost {
+                let path = dir.join(name);
+                if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+                    .unwrap();
+            }
+        });
+        engine.drain(2, usize::MAX);
+        for who in ["ada", "bo"] {
+            let wanted = ("tasks.n_1h".to_owned(), Value::Int(2));
+            assert_eq!(engine.values(who, NOON + 1000)[0], wanted, "now, without {lost:?}");
+            assert_eq!(engine.values_as_of(who, NOON + 1000)[0], wanted, "as of, without {lost:?}");
+        }
+        engine.save();
+        let mut engine = engine.crash();
+        engine.drain(2, usize::MAX);
+        assert_eq!(engine.values("bo", NOON + 1000)[0].1, Value::Int(2), "once more, without {lost:?}");
+    }
+}
+
 #[test]
 fn the_erased_are_gone_and_stay_gone() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use api::{
     ports::{FeatureInfo, FeatureReads, Instant, Rows, ViewInfo, Wanted},
 };
 use async_trait::async_trait;
-use features::{FeatureError, FeatureStore, Prepared, Value};
+use features::{FeatureStore, Prepared, Value};
 use ingest::log::Position;
 
 /// Sets of names kept resolved; a program asks for few.
@@ -39,7 +39,7 @@ impl Reads {
             Wanted::Features(names) => registry.prepare(names),
             Wanted::Views(views) => registry.prepare_views(views),
         };
-        let prepared = Arc::new(prepared.map_err(told)?);
+        let prepared = Arc::new(prepared.map_err(ApiError::from)?);
         let mut known = known();
         if known.len() >= KEPT {
             known.clear();
@@ -87,27 +87,17 @@ impl FeatureReads for Reads {
                     .map_err(|e| ApiError::Internal(format!("a read of history stopped: {e}")))?
             }
         };
-        Ok(Rows { names, rows: rows.map_err(told)? })
+        Ok(Rows { names, rows: rows.map_err(ApiError::from)? })
     }
 
     fn empty(&self, wanted: &Wanted) -> Result<(Arc<[Arc<str>]>, Vec<Value>), ApiError> {
         let prepared = self.prepare(wanted)?;
         // Nobody has the empty name: it is refused at the door.
-        let row = self.store.read_one(&prepared, "", 0).map_err(told)?;
+        let row = self.store.read_one(&prepared, "", 0).map_err(ApiError::from)?;
         Ok((prepared.names.clone(), row.values))
     }
 
     async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), ApiError> {
-        self.store.wait_for(position, timeout).await.map_err(told)
-    }
-}
-
-/// What a caller is told.
-pub fn told(e: FeatureError) -> ApiError {
-    match e {
-        FeatureError::Request(_) | FeatureError::Definition { .. } => ApiError::Invalid(e.to_string()),
-        FeatureError::Unavailable(_) => ApiError::Unavailable(e.to_string()),
-        FeatureError::NotYet(..) => ApiError::Late(e.to_string()),
-        FeatureError::Damaged(_) | FeatureError::Compute { .. } => ApiError::Internal(e.to_string()),
+        self.store.wait_for(position, timeout).await.map_err(ApiError::from)
     }
 }

@@ -123,8 +123,14 @@ impl Engine {
 
     /// Ends without a checkpoint, as a crash does, and starts again from disk.
     pub fn crash(self) -> Engine {
+        self.crash_and(|_| ())
+    }
+
+    /// As [`crash`](Self::crash), with something done to the directory in between.
+    pub fn crash_and(self, meanwhile: impl FnOnce(&std::path::Path)) -> Engine {
         let Engine { dir, catalogue, registry, log, features, job, runtime } = self;
         drop((job, features));
+        meanwhile(&dir);
         Engine::over(dir, catalogue, registry, log, runtime)
     }
 
