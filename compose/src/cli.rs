@@ -57,7 +57,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Feed signals from files of one JSON signal a line (.gz and .zst too; - is standard input)
     Replay(ReplayArgs),
-    /// Ask for features: what there is, values now or at an instant, rows for a training set
+    /// Ask for features (what there is, values now or at an instant, rows for a training set), and test views
     #[command(subcommand)]
     Features(commands::features::FeaturesCommand),
     /// Policies and their snapshots
@@ -104,6 +104,7 @@ mod tests {
             "demo --people 10 --speed 5",
             "replay a.gz - --batch 10 --rejects r --signals dir",
             "features read ada --view sleep_debt --as-of 2020-01-01T00:00:00Z",
+            "features test cases more --complete --at 2020-01-01T00:00:00Z --at 2020-01-02T00:00:00Z",
             "policy list",
             "explain 00 --json",
             "check",

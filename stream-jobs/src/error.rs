@@ -35,4 +35,7 @@ pub enum JobError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A golden case cannot be read or run.
+    #[error("{0}")]
+    Case(String),
 }

@@ -12,11 +12,13 @@
 //! | [`shard`] | the state of one partition: rows, due departures, watermark |
 //! | [`seen`] | deduplication by (source, id) |
 //! | [`checkpoint`] | durable state |
+//! | [`golden`] | cases of signals and expected values, run in every way |
 //! | [`metrics`] | names of what is measured |
 
 pub mod checkpoint;
 pub mod decode;
 pub mod error;
+pub mod golden;
 pub mod job;
 pub mod metrics;
 pub mod seen;

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use features::{FeatureError, Registry, Value};
 use ingest::{catalogue::Catalogue, log::Position};
 use proptest::prelude::*;
+use stream_jobs::golden;
 use support::{Engine, Signal};
 
 const TASKS: &str = "CREATE FEATURE VIEW tasks ENTITY user_id WINDOWS (1 HOUR, 1 DAY)
@@ -165,7 +166,7 @@ fn the_erased_are_gone_and_stay_gone() {
     engine.save();
     let eraser = engine.job.eraser();
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let Engine { job, log, features, runtime, .. } = engine;
+    let (golden::Engine { job, log, features, .. }, runtime) = engine.into_parts();
     runtime.block_on(async {
         let running = tokio::spawn(job.run(stopped));
         use ingest::log::Log;

@@ -1,4 +1,7 @@
-//! `kairos features list|read|join`: from history, so that it works beside a running server too.
+//! `kairos features list|read|join`: from history, so that it works beside a running server too;
+//! `kairos features test`: golden cases, without any data directory.
+
+mod cases;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -45,6 +48,8 @@ pub enum FeaturesCommand {
     },
     /// Rows of (entity, instant) from a file, with the values features had then beside them
     Join(JoinArgs),
+    /// Golden cases: signals, and the values views must give; run straight, cut by a crash, shuffled, split
+    Test(cases::TestArgs),
 }
 
 /// What to join with what.
@@ -76,11 +81,12 @@ pub struct JoinArgs {
 
 /// Runs the command.
 pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
-    let registry = parts::registry(settings, &parts::catalogue(settings)?)?;
+    let registry = || parts::registry(settings, &parts::catalogue(settings)?);
     match command {
-        FeaturesCommand::List { json } => list(&registry, json),
+        FeaturesCommand::List { json } => list(&registry()?, json),
         FeaturesCommand::Read { entities, features, views, as_of, json } => {
             let as_of = as_of.map(|text| instant("--as-of", &text)).transpose()?;
+            let registry = registry()?;
             let prepared = prepare(&registry, &features, &views)?;
             let history = history_to_read(settings)?;
             let online = online::open("embedded:", registry.views().len()).map_err(told)?;
@@ -90,7 +96,8 @@ pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
             rows.iter().for_each(|row| print(row, &prepared.names, json));
             Ok(())
         }
-        FeaturesCommand::Join(arguments) => join(settings, &registry, arguments),
+        FeaturesCommand::Join(arguments) => join(settings, &registry()?, arguments),
+        FeaturesCommand::Test(arguments) => cases::run(settings, &arguments),
     }
 }
 

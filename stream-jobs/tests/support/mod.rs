@@ -1,40 +1,30 @@
-//! A whole engine on a temporary directory, driven by hand: log, job, online store, history.
+//! The engine of golden cases, for tests that are not cases.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    ops::{Deref, DerefMut},
+    path::PathBuf,
+    sync::Arc,
+};
 
-use features::{FeatureStore, Registry, Value, offline, online, store::Applied};
+use features::{Registry, Value};
 use ingest::{
     Millis,
     catalogue::{Catalogue, UnknownFields},
-    log::{Append, Log, Position, Topic, embedded::EmbeddedLog},
+    log::{Log, Position, Topic},
     record::Record,
 };
-use serde::Deserialize;
-use stream_jobs::{Job, JobOptions};
+use stream_jobs::golden;
 
-/// A signal as the golden files write it.
-#[derive(Debug, Clone, Deserialize)]
+/// A signal to be.
+#[derive(Debug, Clone)]
 pub struct Signal {
     pub id: String,
-    #[serde(default = "test_source")]
     pub source: String,
-    #[serde(rename = "type")]
     pub kind: String,
     pub subject: String,
-    #[serde(deserialize_with = "instant")]
     pub time: jiff::Timestamp,
-    #[serde(default)]
     pub data: serde_json::Value,
-}
-
-/// RFC 3339.
-pub fn instant<'de, D: serde::Deserializer<'de>>(d: D) -> Result<jiff::Timestamp, D::Error> {
-    String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-}
-
-fn test_source() -> String {
-    "test".to_owned()
 }
 
 impl Signal {
@@ -56,69 +46,46 @@ impl Signal {
     }
 }
 
+/// The engine of golden cases, with a runtime of its own.
 pub struct Engine {
-    dir: PathBuf,
-    pub catalogue: Arc<Catalogue>,
-    pub registry: Arc<Registry>,
-    pub log: Arc<EmbeddedLog>,
-    pub features: FeatureStore,
-    pub job: Job,
+    engine: golden::Engine,
     pub runtime: Arc<tokio::runtime::Runtime>,
+}
+
+impl Deref for Engine {
+    type Target = golden::Engine;
+
+    fn deref(&self) -> &golden::Engine {
+        &self.engine
+    }
+}
+
+impl DerefMut for Engine {
+    fn deref_mut(&mut self) -> &mut golden::Engine {
+        &mut self.engine
+    }
 }
 
 impl Engine {
     pub fn new(dir: PathBuf, catalogue: Arc<Catalogue>, registry: Arc<Registry>, partitions: u32) -> Engine {
         let runtime = Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
-        let options = ingest::log::LogOptions { partitions, ..Default::default() };
-        let log = Arc::new(EmbeddedLog::open(&dir.join("log"), options).unwrap());
-        Self::over(dir, catalogue, registry, log, runtime)
-    }
-
-    fn over(
-        dir: PathBuf,
-        catalogue: Arc<Catalogue>,
-        registry: Arc<Registry>,
-        log: Arc<EmbeddedLog>,
-        runtime: Arc<tokio::runtime::Runtime>,
-    ) -> Engine {
-        let clock: ingest::Clock = Arc::new(|| 0);
-        let online = online::open("embedded:", registry.views().len()).unwrap();
-        let history = offline::open("embedded:", &dir, clock.clone()).unwrap();
-        let features = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
-        let options = JobOptions::new(dir.join("state.redb"));
-        let job = Job::open(log.clone(), catalogue.clone(), &features, online, clock, options).unwrap();
-        Engine { dir, catalogue, registry, log, features, job, runtime }
+        let engine = golden::Engine::open(dir, catalogue, registry, partitions).unwrap();
+        Engine { engine, runtime }
     }
 
     pub fn append(&self, signals: &[Signal]) {
-        let entry = |s: &Signal| {
-            let record = s.record(&self.catalogue);
-            // Without a key the log takes repeats, so that it is the job that must find them.
-            Append { subject: s.subject.clone(), key: 0, payload: record.encode() }
-        };
-        let records = signals.iter().map(entry).collect();
-        self.runtime.block_on(self.log.append(Topic::Signals, records)).unwrap();
+        let records: Vec<_> = signals.iter().map(|s| s.record(&self.catalogue)).collect();
+        self.runtime.block_on(self.engine.append(&records)).unwrap();
     }
 
     /// Applies what the log holds, `batch` records at a time, at most `limit` of them; false at the tail.
     pub fn drain(&mut self, batch: usize, limit: usize) -> bool {
-        let partitions: Vec<u32> = (0..self.log.partitions(Topic::Signals)).collect();
-        let mut reader = self.log.reader(Topic::Signals, &partitions, self.job.position()).unwrap();
-        let mut done = 0;
-        while done < limit {
-            let records = reader.poll(batch).unwrap();
-            if records.is_empty() {
-                return false;
-            }
-            self.job.apply(&records).unwrap();
-            done += records.len();
-        }
-        true
+        self.engine.drain(batch, limit).unwrap()
     }
 
     pub fn save(&mut self) {
         let runtime = self.runtime.clone();
-        runtime.block_on(self.job.save()).unwrap();
+        runtime.block_on(self.engine.save()).unwrap();
     }
 
     /// Ends without a checkpoint, as a crash does, and starts again from disk.
@@ -128,10 +95,12 @@ impl Engine {
 
     /// As [`crash`](Self::crash), with something done to the directory in between.
     pub fn crash_and(self, meanwhile: impl FnOnce(&std::path::Path)) -> Engine {
-        let Engine { dir, catalogue, registry, log, features, job, runtime } = self;
-        drop((job, features));
-        meanwhile(&dir);
-        Engine::over(dir, catalogue, registry, log, runtime)
+        Engine { engine: self.engine.crash_and(meanwhile).unwrap(), runtime: self.runtime }
+    }
+
+    /// Its parts.
+    pub fn into_parts(self) -> (golden::Engine, Arc<tokio::runtime::Runtime>) {
+        (self.engine, self.runtime)
     }
 
     pub fn values(&self, entity: &str, now: Millis) -> Vec<(String, Value)> {
