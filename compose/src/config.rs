@@ -209,6 +209,11 @@ pub enum LogFormat {
 }
 
 impl Settings {
+    /// Where the stream job keeps its state.
+    pub fn checkpoint_file(&self) -> PathBuf {
+        self.data.dir.join("features.redb")
+    }
+
     /// Where the hashed API keys are.
     pub fn keys_file(&self) -> PathBuf {
         self.auth.keys_file.clone().unwrap_or_else(|| self.data.dir.join("keys.toml"))

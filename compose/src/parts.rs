@@ -1,6 +1,10 @@
 //! The parts of the process, opened once, in the order in which they need one another.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use features::{
     Applied, FeatureStore, Registry,
@@ -79,15 +83,25 @@ impl Core {
 impl Features {
     /// Opens both stores and restores the job's state.
     pub fn open(settings: &Settings, core: &Core) -> Result<Features> {
-        let registry = Arc::new(registry(settings, &core.catalogue)?);
         let history = history(settings, core.clock.clone())?;
+        Self::over(settings, core, history, settings.checkpoint_file())
+    }
+
+    /// The same over this history and checkpoint.
+    pub fn over(
+        settings: &Settings,
+        core: &Core,
+        history: Arc<dyn OfflineStore>,
+        checkpoint: PathBuf,
+    ) -> Result<Features> {
+        let registry = Arc::new(registry(settings, &core.catalogue)?);
         let online =
             online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
         let options = JobOptions {
             checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),
             batch: settings.stream.batch,
-            ..JobOptions::new(settings.data.dir.join("features.redb"))
+            ..JobOptions::new(checkpoint)
         };
         let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
         let job = Job::open(log, catalogue, &store, online, core.clock.clone(), options)

@@ -14,6 +14,7 @@
 //! | [`online`] | values for now: trait, `embedded` |
 //! | [`offline`] | history: trait, `parquet` |
 //! | [`past`] | point-in-time joins |
+//! | [`reference`] | the same values as plain batch SQL, to compare with |
 //! | [`store`] | reads, now and as of |
 //! | [`value`] | values at the boundary, free of Arrow |
 
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod offline;
 pub mod online;
 pub mod past;
+pub mod reference;
 pub mod registry;
 pub mod row;
 pub mod store;

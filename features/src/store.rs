@@ -14,6 +14,7 @@ use crate::{
     registry::{Prepared, PreparedView, Registry},
     row::Row,
     value::{FeatureRow, Part, Value},
+    view::View,
 };
 
 /// How far the stream job has come, for those who wait for it.
@@ -75,6 +76,11 @@ impl FeatureStore {
     /// How far the stream job has come.
     pub fn applied(&self) -> &Applied {
         &self.applied
+    }
+
+    /// Entities that a view has values for online.
+    pub fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError> {
+        self.online.entities(view)
     }
 
     /// Waits until everything below `position` can be read.

@@ -1,102 +1,65 @@
 //! Random signals, views, batch sizes, restarts and partition counts: every value the engine serves equals
-//! what the view's SQL gives as a plain batch over the admitted signals, run by DataFusion as a whole query.
+//! what the view's SQL gives as a plain batch over the admitted signals ([`features::reference`]).
 //!
 //! The number of cases is `PROPTEST_CASES` (default 24 here); a failing case prints its seed.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use datafusion::prelude::SessionContext;
-use features::{Registry, Value};
+use features::{
+    Registry, Value,
+    reference::{Reference, same},
+};
 use ingest::{Millis, catalogue::Catalogue};
 use proptest::prelude::*;
-use support::{Engine, Signal, same};
+use support::{Engine, Signal};
 
-/// A SELECT, its reference where that differs, and windows.
-type View = (&'static str, &'static str, &'static [(&'static str, Millis)]);
-
-/// Views, and the same SELECT in DataFusion's own words where ours says less (`last` goes by time, source, id).
-const VIEWS: [View; 3] = [
+/// Windows and SELECT of each view.
+const VIEWS: [(&str, &str); 3] = [
     (
+        "30 MINUTES, 1 HOUR, 1 DAY",
         "SELECT subject AS user_id, count(*) AS n, sum(minutes) AS total, avg(minutes) AS mean, min(minutes) AS least,
          max(minutes) AS most, count(DISTINCT project) AS projects, count(DISTINCT minutes) AS lengths
          FROM task_completed GROUP BY user_id",
-        "",
-        &[("30m", 1_800_000), ("1h", 3_600_000), ("1d", 86_400_000)],
     ),
     (
+        "1 HOUR, 7 DAYS",
         "SELECT subject AS user_id, first(project) AS opened, last(project) AS closed,
          last(minutes) FILTER (WHERE minutes > 3) AS long, count(minutes) FILTER (WHERE project = 'b') AS of_b
          FROM task_completed WHERE minutes IS DISTINCT FROM 7 GROUP BY user_id",
-        "SELECT subject AS user_id, first_value(project ORDER BY time, source, id) AS opened,
-         last_value(project ORDER BY time, source, id) AS closed,
-         last_value(minutes ORDER BY time, source, id) FILTER (WHERE minutes > 3) AS long,
-         count(minutes) FILTER (WHERE project = 'b') AS of_b
-         FROM task_completed WHERE minutes IS DISTINCT FROM 7 GROUP BY user_id",
-        &[("1h", 3_600_000), ("7d", 604_800_000)],
     ),
     (
+        "2 HOURS, 1 DAY, 4 WEEKS",
         "SELECT subject AS user_id, sum(mood / 7.0) AS total, avg(mood) AS mean, stddev(mood) AS spread,
          max(time) AS latest, bool_and(mood > 2) AS fine, coalesce(sum(stress), 0) + count(*) AS mixed
          FROM mood_reported GROUP BY user_id",
-        "",
-        &[("2h", 7_200_000), ("1d", 86_400_000), ("4w", 2_419_200_000)],
     ),
 ];
 
 fn views_sql() -> String {
-    let one = |(i, (select, _, windows)): (usize, &View)| {
-        let spans: Vec<String> = windows.iter().map(|(_, ms)| format!("{} SECONDS", ms / 1000)).collect();
-        format!("CREATE FEATURE VIEW v{i} ENTITY user_id WINDOWS ({}) AS {select};\n", spans.join(", "))
+    let one = |(i, (windows, select)): (usize, &(&str, &str))| {
+        format!("CREATE FEATURE VIEW v{i} ENTITY user_id WINDOWS ({windows}) AS {select};\n")
     };
     VIEWS.iter().enumerate().map(one).collect()
 }
 
-/// The batch recomputation of one view and window.
+/// The batch recomputation of every feature of a view.
 fn batch(
     catalogue: &Catalogue,
-    view: usize,
-    window: Millis,
+    view: &features::View,
     signals: &[Signal],
     entity: &str,
     at: Millis,
-) -> Vec<ArrayRef> {
-    let (select, reference, _) = VIEWS[view];
-    let sql = if reference.is_empty() { select } else { reference };
-    let table = if sql.contains("task_completed") { "task_completed" } else { "mood_reported" };
-    let kind = catalogue.by_table(table).unwrap();
-    let mut seen = HashSet::new();
+) -> Vec<Value> {
+    let reference = Reference::new(catalogue, &view.definition).unwrap();
+    let kind = catalogue.by_table(reference.table()).unwrap();
     let mut builder = kind.builder();
-    for s in signals.iter().filter(|s| seen.insert((s.source.clone(), s.id.clone()))) {
-        let time = s.time.as_millisecond();
-        if s.kind == kind.name && s.subject == entity && at - window < time && time <= at {
-            builder.append(0, 0, &s.record(catalogue)).unwrap();
-        }
+    for (offset, s) in signals.iter().enumerate().filter(|(_, s)| s.kind == kind.name) {
+        builder.append(0, offset as u64, &s.record(catalogue)).unwrap();
     }
-    // Without GROUP BY an empty input gives one row, as an empty window does.
-    let sql = sql.replace("subject AS user_id,", "").replace("GROUP BY user_id", "");
-    let ctx = SessionContext::new();
-    ctx.register_batch(table, builder.finish()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let batches = runtime.block_on(async { ctx.sql(&sql).await.unwrap().collect().await.unwrap() });
-    batches[0].columns().to_vec()
-}
-
-fn scalar(column: &ArrayRef) -> Value {
-    use datafusion::common::ScalarValue::*;
-    match datafusion::common::ScalarValue::try_from_array(column, 0).unwrap() {
-        s if s.is_null() => Value::Null,
-        Int64(Some(i)) => Value::Int(i),
-        Int32(Some(i)) => Value::Int(i.into()),
-        Float64(Some(f)) => Value::Float(f),
-        Boolean(Some(b)) => Value::Bool(b),
-        Utf8(Some(s)) | Utf8View(Some(s)) => Value::Text(s.into()),
-        TimestampMillisecond(Some(t), _) => Value::Time(t),
-        other => panic!("unexpected {other:?}"),
-    }
+    reference.values(vec![builder.finish()], entity, at).unwrap()
 }
 
 const EPOCH: Millis = 1_700_000_000_000;
@@ -153,28 +116,26 @@ fn look(engine: &Engine, catalogue: &Catalogue, known: &[Signal], at: Millis) ->
         let now = engine.values(entity, at);
         let past = engine.values_as_of(entity, at);
         let mut i = 0;
-        for (v, (select, _, windows)) in VIEWS.iter().enumerate() {
-            for (_, window) in *windows {
-                for column in batch(catalogue, v, *window, known, entity, at) {
-                    let wanted = scalar(&column);
+        for view in engine.registry.views() {
+            for wanted in batch(catalogue, view, known, entity, at) {
+                let select = &view.definition.select;
+                prop_assert!(
+                    same(&past[i].1, &wanted),
+                    "as_of: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})",
+                    past[i].0,
+                    past[i].1
+                );
+                // Streaming state reaches back from the newest signal, not further.
+                let newest = known.iter().map(|s| s.time.as_millisecond()).max().unwrap_or(0);
+                if at >= newest - 86_400_000 {
                     prop_assert!(
-                        same(&past[i].1, &wanted),
-                        "as_of: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})",
-                        past[i].0,
-                        past[i].1
+                        same(&now[i].1, &wanted),
+                        "now: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})",
+                        now[i].0,
+                        now[i].1
                     );
-                    // Streaming state reaches back from the newest signal, not further.
-                    let newest = known.iter().map(|s| s.time.as_millisecond()).max().unwrap_or(0);
-                    if at >= newest - 86_400_000 {
-                        prop_assert!(
-                            same(&now[i].1, &wanted),
-                            "now: {} of {entity} at {at}: {:?}, batch {wanted:?} ({select})",
-                            now[i].0,
-                            now[i].1
-                        );
-                    }
-                    i += 1;
                 }
+                i += 1;
             }
         }
         prop_assert_eq!(i, now.len());

@@ -1,7 +1,8 @@
-//! `kairos features list|read|join`: from history, so that it works beside a running server too;
+//! `kairos features list|read|join|verify`: from history, so that it works beside a running server too;
 //! `kairos features test`: golden cases, without any data directory.
 
 mod cases;
+mod verify;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -50,6 +51,8 @@ pub enum FeaturesCommand {
     Join(JoinArgs),
     /// Golden cases: signals, and the values views must give; run straight, cut by a crash, shuffled, split
     Test(cases::TestArgs),
+    /// Compare values as served with the same SQL run as a batch over history; exit status 1 when any differ
+    Verify(verify::VerifyArgs),
 }
 
 /// What to join with what.
@@ -80,7 +83,7 @@ pub struct JoinArgs {
 }
 
 /// Runs the command.
-pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
+pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
     let registry = || parts::registry(settings, &parts::catalogue(settings)?);
     match command {
         FeaturesCommand::List { json } => list(&registry()?, json),
@@ -98,6 +101,7 @@ pub fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
         }
         FeaturesCommand::Join(arguments) => join(settings, &registry()?, arguments),
         FeaturesCommand::Test(arguments) => cases::run(settings, &arguments),
+        FeaturesCommand::Verify(arguments) => verify::run(settings, registry()?, arguments).await,
     }
 }
 

@@ -1,0 +1,336 @@
+//! `kairos features verify`: served values beside the same SQL as a batch over history.
+//!
+//! With `--url` the values are those a running server gives. Without, the data directory is taken and the
+//! values are those the next start would begin with: the online store as the last checkpoint has it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arrow::datatypes::DataType;
+use clap::Args;
+use features::{Registry, Value, offline::OfflineStore};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ingest::{
+    Millis,
+    log::{Log, Topic},
+};
+use pipelines::verify::{Checker, Difference, Known, Read, Served, sample};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::json;
+
+use super::{super::log_to_read, history_to_read, instant, told};
+use crate::{
+    client::Client,
+    clock,
+    config::Settings,
+    error::{Error, Result, on_file},
+    parts::{Core, Features},
+    run::process_seed,
+};
+
+/// Entities asked for in one request.
+const TOGETHER: usize = 50;
+/// How long a server may take to make durable what it has applied.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Differences printed one by one.
+const SHOWN: usize = 50;
+
+/// What to verify.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Views; all when unset
+    #[arg(id = "names_of_views", long = "view", value_name = "NAME")]
+    views: Vec<String>,
+    /// How many entities of each view to look at
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    sample: usize,
+    /// Chooses entities and instants; printed, so that a run can be repeated
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+    /// Look at this instant alone, RFC 3339; when unset, at now and at one instant of the past for each entity
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<String>,
+    /// Ask the server here, which runs on this data directory; its key is in KAIROS_API_KEY
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Report {
+    entities: usize,
+    values: usize,
+    differences: Vec<Difference>,
+}
+
+/// What is the same for every comparison of a run.
+struct Plan {
+    checkers: Vec<Checker>,
+    sample: usize,
+    at: Option<Millis>,
+    rng: StdRng,
+    bar: ProgressBar,
+}
+
+/// Runs the command.
+pub async fn run(settings: &Settings, registry: Registry, arguments: VerifyArgs) -> Result<()> {
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => process_seed()?,
+    };
+    let catalogue = crate::parts::catalogue(settings)?;
+    let all = || registry.views().iter().map(|v| v.name.to_string()).collect();
+    let names: Vec<String> = if arguments.views.is_empty() { all() } else { arguments.views };
+    let checkers = names.iter().map(|name| Checker::new(&catalogue, &registry, name).map_err(told));
+    let plan = Plan {
+        checkers: checkers.collect::<Result<_>>()?,
+        sample: arguments.sample,
+        at: arguments.at.map(|text| instant("--at", &text)).transpose()?,
+        rng: StdRng::seed_from_u64(seed),
+        bar: bar(),
+    };
+    let views = plan.checkers.len();
+    let report = match arguments.url {
+        Some(url) => served(settings, plan, &Client::new(&url)?).await?,
+        None => {
+            let settings = settings.clone();
+            let stored = tokio::task::spawn_blocking(move || stored(&settings, plan));
+            stored.await.map_err(|e| Error::Broken(format!("the comparison stopped: {e}")))??
+        }
+    };
+    tell(&report, views, seed, arguments.json)
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len}, {msg}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar
+}
+
+fn tell(report: &Report, views: usize, seed: u64, as_json: bool) -> Result<()> {
+    let Report { entities, values, differences } = report;
+    let different = differences.len();
+    if as_json {
+        let whole = json!({
+            "views": views, "entities": entities, "values": values, "seed": seed, "differences": differences,
+        });
+        println!("{whole}");
+    } else {
+        for d in differences.iter().take(SHOWN) {
+            let how = if d.read == Read::Now { "now" } else { "as of" };
+            println!(
+                "{} of {}, {how} {}: served {}, recomputed {}",
+                d.feature,
+                d.entity,
+                json!(d.at).as_str().unwrap_or_default(),
+                json!(d.served),
+                json!(d.recomputed)
+            );
+        }
+        if different > SHOWN {
+            println!("and {} more", different - SHOWN);
+        }
+        println!(
+            "{different} differences in {values} values of {entities} entities and {views} views (seed {seed})"
+        );
+    }
+    if different > 0 {
+        return Err(Error::Broken(format!("{different} of {values} values are not what their SQL gives")));
+    }
+    Ok(())
+}
+
+/// A copy of a file that goes away with this.
+struct Copy(PathBuf);
+
+impl Copy {
+    /// Empty where there is no such file.
+    fn of(file: &Path) -> Result<Copy> {
+        let copy = file.with_extension("verify");
+        if file.exists() {
+            std::fs::copy(file, &copy).map_err(|e| on_file("copy the checkpoint to", &copy, &e))?;
+        }
+        Ok(Copy(copy))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Compares what is stored.
+fn stored(settings: &Settings, mut plan: Plan) -> Result<Report> {
+    // Holds the data directory, so that nothing changes meanwhile.
+    let core = Core::open(settings, clock::system()).map_err(|e| match e {
+        Error::Unavailable(why) => Error::Unavailable(format!("{why}; with --url it asks that server")),
+        other => other,
+    })?;
+    // Opening a job takes what no view needs out of its checkpoint, which is not for a comparison to do.
+    let copy = Copy::of(&settings.checkpoint_file())?;
+    let features = Features::over(settings, &core, history_to_read(settings)?, copy.0.clone())?;
+    let store = &features.store;
+    let history = store.history().as_ref();
+    let mut report = Report::default();
+    for checker in &plan.checkers {
+        plan.bar.set_prefix(checker.view().name.to_string());
+        let online = store.entities(checker.view()).map_err(told)?;
+        let entities =
+            sample::entities(history, &online, checker.view(), plan.sample, &mut plan.rng).map_err(told)?;
+        plan.bar.inc_length(entities.len() as u64);
+        for entity in &entities {
+            let at = match plan.at {
+                Some(at) => at,
+                None => {
+                    let now = clock::now();
+                    let found = checker.now(store, entity, now).map_err(told)?;
+                    report.add(checker, found);
+                    sample::instant(history, checker.view(), entity, now, &mut plan.rng).map_err(told)?
+                }
+            };
+            let found = checker.as_of(store, entity, at).map_err(told)?;
+            report.add(checker, found);
+            report.entities += 1;
+            plan.bar.set_message(format!("{} differences", report.differences.len()));
+            plan.bar.inc(1);
+        }
+    }
+    plan.bar.finish_and_clear();
+    Ok(report)
+}
+
+impl Report {
+    fn add(&mut self, checker: &Checker, found: Vec<Difference>) {
+        self.values += checker.names().len();
+        self.differences.extend(found);
+    }
+}
+
+/// Compares what a server gives. History, which lies on disk, is behind it by up to a checkpoint, so all is
+/// read first and compared once history has what the reads may rest on.
+async fn served(settings: &Settings, mut plan: Plan, client: &Client) -> Result<Report> {
+    let log = log_to_read(settings)?;
+    let history = history_to_read(settings)?;
+    let mut report = Report::default();
+    let mut reads: Vec<(usize, Served)> = Vec::new();
+    for (i, checker) in plan.checkers.iter().enumerate() {
+        plan.bar.set_prefix(checker.view().name.to_string());
+        let entities =
+            sample::entities(&*history, &[], checker.view(), plan.sample, &mut plan.rng).map_err(told)?;
+        plan.bar.inc_length(entities.len() as u64);
+        report.entities += entities.len();
+        for some in entities.chunks(TOGETHER) {
+            let at = match plan.at {
+                Some(at) => at,
+                None => {
+                    reads.extend(read(client, &log, checker, some, None).await?.into_iter().map(|s| (i, s)));
+                    let one = &some[plan.rng.random_range(0..some.len())];
+                    sample::instant(&*history, checker.view(), one, clock::now(), &mut plan.rng)
+                        .map_err(told)?
+                }
+            };
+            reads.extend(read(client, &log, checker, some, Some(at)).await?.into_iter().map(|s| (i, s)));
+        }
+    }
+    catch_up(&log, &*history).await?;
+    let checkers = plan.checkers;
+    let compare = move || {
+        plan.bar.set_prefix("comparing");
+        plan.bar.set_length(reads.len() as u64);
+        for (i, served) in &reads {
+            let found = checkers[*i].compare(&*history, served).map_err(told)?;
+            report.add(&checkers[*i], found);
+            plan.bar.set_message(format!("{} differences", report.differences.len()));
+            plan.bar.inc(1);
+        }
+        plan.bar.finish_and_clear();
+        Ok(report)
+    };
+    tokio::task::spawn_blocking(compare)
+        .await
+        .map_err(|e| Error::Broken(format!("the comparison stopped: {e}")))?
+}
+
+/// Waits until history has on disk what stands in the log now.
+async fn catch_up(log: &impl Log, history: &dyn OfflineStore) -> Result<()> {
+    let (end, began) = (log.end(Topic::Signals), Instant::now());
+    loop {
+        let durable = history.durable_position().map_err(|e| Error::Broken(e.to_string()))?;
+        if durable.covers(&end) {
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(Error::Unavailable(format!(
+                "history stands at {durable} and does not reach {end}; does this server run on this data directory?"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Reads one view of some entities from the server, now or as of an instant.
+async fn read(
+    client: &Client,
+    log: &impl Log,
+    checker: &Checker,
+    entities: &[String],
+    as_of: Option<Millis>,
+) -> Result<Vec<Served>> {
+    let position = log.end(Topic::Signals);
+    let mut body = json!({
+        "entities": entities,
+        "views": [checker.view().name.as_ref()],
+        "after": position.to_string(),
+        "deadline_ms": PATIENCE.as_millis() as u64,
+    });
+    if let Some(at) = as_of {
+        body["as_of"] = json!(Value::Time(at));
+    }
+    let answer = client.post("/v1/features/read", "application/json", body.to_string().into()).await?;
+    let odd = |what: &str| Error::Broken(format!("the server's answer is not understood: {what}"));
+    let answer: serde_json::Value =
+        serde_json::from_slice(&answer.success()?).map_err(|e| odd(&e.to_string()))?;
+    let rows = answer["rows"].as_array().ok_or_else(|| odd("no rows"))?;
+    rows.iter()
+        .map(|row| {
+            let at = row["as_of"].as_str().ok_or_else(|| odd("no as_of"))?;
+            let types = checker.view().outputs.iter().map(|o| &o.data_type).cycle();
+            let value = |(name, t): (&Arc<str>, _)| from_json(t, &row["values"][name.as_ref()]);
+            Ok(Served {
+                entity: row["entity"].as_str().ok_or_else(|| odd("no entity"))?.to_owned(),
+                at: instant("as_of", at)?,
+                read: if as_of.is_some() { Read::AsOf } else { Read::Now },
+                values: checker.names().iter().zip(types).map(value).collect(),
+                known: Known::AtLeast(position.clone()),
+            })
+        })
+        .collect()
+}
+
+/// A value as the API writes it.
+fn from_json(t: &DataType, json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match (t, json) {
+        (DataType::Int64, Json::Number(n)) => n.as_i64().map_or(Value::Null, Value::Int),
+        (DataType::Float64, Json::Number(n)) => n.as_f64().map_or(Value::Null, Value::Float),
+        // NaN and the infinities.
+        (DataType::Float64, Json::String(s)) => s.parse().map_or(Value::Null, Value::Float),
+        (DataType::Timestamp(..), Json::String(s)) => {
+            s.parse::<jiff::Timestamp>().map_or(Value::Null, |t| Value::Time(t.as_millisecond()))
+        }
+        (DataType::List(item), Json::Array(items)) => {
+            Value::List(items.iter().map(|i| from_json(item.data_type(), i)).collect())
+        }
+        (_, Json::Bool(b)) => Value::Bool(*b),
+        (_, Json::String(s)) => Value::Text(s.as_str().into()),
+        _ => Value::Null,
+    }
+}

@@ -1,0 +1,244 @@
+//! What a feature's value must be, computed the plain way: the view's SELECT as one batch query a window, run
+//! by DataFusion over an entity's signals as they lie in history.
+//!
+//! It shares nothing with the engine but the parser of definitions and the registered SQL functions: no
+//! kernel, no kept events, no partial states. Tests and `kairos features verify` compare the engine with it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `select` | the SELECT, rewritten to speak of one entity, window and instant |
+//! | `window` | where a window begins |
+
+mod select;
+mod window;
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, RecordBatch, Scalar, StringArray, TimestampMillisecondArray, UInt32Array,
+    },
+    compute::{
+        and, cast, concat_batches, filter_record_batch,
+        kernels::cmp::{eq, gt, lt_eq},
+        take_record_batch,
+    },
+    datatypes::{
+        DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMillisecondType, UInt64Type,
+    },
+};
+use datafusion::{
+    datasource::MemTable,
+    error::DataFusionError,
+    execution::context::{SessionConfig, SessionContext},
+    functions_aggregate::first_last::{first_value_udaf, last_value_udaf},
+};
+use ingest::{Millis, catalogue::Catalogue, log::Position};
+
+use crate::{
+    error::FeatureError,
+    offline::{OfflineStore, ScanFilter, schema::adapt},
+    value::Value,
+    view::Definition,
+};
+use select::Select;
+
+/// The batch recomputation of one view.
+#[derive(Debug)]
+pub struct Reference {
+    definition: Definition,
+    select: Select,
+    /// Schema of the table it reads.
+    schema: SchemaRef,
+}
+
+impl Reference {
+    /// Makes ready what a definition says.
+    ///
+    /// # Errors
+    /// `Request` when the SELECT is not one this can run as a batch.
+    pub fn new(catalogue: &Catalogue, definition: &Definition) -> Result<Reference, FeatureError> {
+        let select = Select::parse(definition)?;
+        let kind = catalogue.by_table(&select.table).ok_or_else(|| {
+            FeatureError::Request(format!("{}: there is no table {}", definition.name, select.table))
+        })?;
+        Ok(Reference { schema: kind.schema.clone(), definition: definition.clone(), select })
+    }
+
+    /// The table of signals it reads.
+    pub fn table(&self) -> &str {
+        &self.select.table
+    }
+
+    /// The value of every feature for `entity` at `at`, windows outermost as [`crate::View::feature_names`]
+    /// has them, over what `history` holds; of that only what stands in the log below `known`, where given.
+    pub fn from_history(
+        &self,
+        history: &dyn OfflineStore,
+        entity: &str,
+        at: Millis,
+        known: Option<&Position>,
+    ) -> Result<Vec<Value>, FeatureError> {
+        let filter = ScanFilter {
+            subjects: Some(vec![entity.to_owned()]),
+            until: Some(at),
+            max_position: known.cloned(),
+            ..ScanFilter::default()
+        };
+        self.values(history.scan(self.table(), &filter)?, entity, at)
+    }
+
+    /// As [`from_history`](Self::from_history), over these signals: any entity's, any time's, repeats and all.
+    pub fn values(
+        &self,
+        signals: Vec<RecordBatch>,
+        entity: &str,
+        at: Millis,
+    ) -> Result<Vec<Value>, FeatureError> {
+        let wrong = FeatureError::compute(&self.definition.name);
+        futures::executor::block_on(self.run(signals, entity, at)).map_err(wrong)
+    }
+
+    async fn run(
+        &self,
+        signals: Vec<RecordBatch>,
+        entity: &str,
+        at: Millis,
+    ) -> Result<Vec<Value>, DataFusionError> {
+        let ctx = session();
+        let mine = self.admitted(&signals, entity, at)?;
+        let times = match self.definition.windows.iter().any(window::goes_by_signals) {
+            true => {
+                replace(&ctx, self.table(), mine.clone())?;
+                times(&ctx.sql(&self.select.times()).await?.collect().await?)
+            }
+            false => Vec::new(),
+        };
+        let sql = self.select.features(at).map_err(|e| DataFusionError::Plan(e.to_string()))?;
+        // Every window ends at the same instant, so two of the same length hold the same signals.
+        let mut known: HashMap<usize, Vec<Value>> = HashMap::new();
+        let mut values = Vec::new();
+        for w in &self.definition.windows {
+            let inside = later_than(&mine, window::opens_after(w, &times, at))?;
+            let of_window = match known.entry(inside.num_rows()) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(free) => {
+                    replace(&ctx, self.table(), inside)?;
+                    free.insert(one_row(&ctx.sql(&sql).await?.collect().await?)?)
+                }
+            };
+            values.extend_from_slice(of_window);
+        }
+        Ok(values)
+    }
+
+    /// The signals of the entity up to the instant, each (source, id) once: the first in the log.
+    fn admitted(
+        &self,
+        signals: &[RecordBatch],
+        entity: &str,
+        at: Millis,
+    ) -> Result<RecordBatch, DataFusionError> {
+        let mut found = Vec::with_capacity(signals.len());
+        for batch in signals {
+            let batch = adapt(batch, &self.schema)?;
+            let wanted = eq(named(&batch, "subject")?, &StringArray::new_scalar(entity))?;
+            let wanted = and(&wanted, &lt_eq(named(&batch, "time")?, &instant(at))?)?;
+            found.push(filter_record_batch(&batch, &wanted)?);
+        }
+        let all = concat_batches(&self.schema, &found)?;
+        let (sources, ids) =
+            (named(&all, "source")?.as_string::<i32>(), named(&all, "id")?.as_string::<i32>());
+        let offsets = named(&all, "offset")?.as_primitive::<UInt64Type>();
+        let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
+        order.sort_by_key(|i| offsets.value(*i as usize));
+        let mut seen = HashSet::new();
+        order.retain(|i| seen.insert((sources.value(*i as usize), ids.value(*i as usize))));
+        Ok(take_record_batch(&all, &UInt32Array::from(order))?)
+    }
+}
+
+/// A session with the functions that views may use.
+fn session() -> SessionContext {
+    let mut config = SessionConfig::new().with_target_partitions(1);
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    let ctx = SessionContext::new_with_config(config);
+    ctx.register_udaf((*first_value_udaf()).clone().with_aliases(["first"]));
+    ctx.register_udaf((*last_value_udaf()).clone().with_aliases(["last"]));
+    ctx
+}
+
+/// Puts a table in the place of the one of that name.
+fn replace(ctx: &SessionContext, name: &str, rows: RecordBatch) -> Result<(), DataFusionError> {
+    ctx.deregister_table(name)?;
+    ctx.register_table(name, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+    Ok(())
+}
+
+fn instant(at: Millis) -> Scalar<TimestampMillisecondArray> {
+    Scalar::new(TimestampMillisecondArray::from(vec![at]).with_timezone("+00:00"))
+}
+
+fn named<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef, DataFusionError> {
+    batch.column_by_name(column).ok_or_else(|| DataFusionError::Plan(format!("no column {column}")))
+}
+
+fn later_than(batch: &RecordBatch, after: Millis) -> Result<RecordBatch, DataFusionError> {
+    Ok(filter_record_batch(batch, &gt(named(batch, "time")?, &instant(after))?)?)
+}
+
+/// The times of the signals that pass the view's WHERE, oldest first.
+fn times(answer: &[RecordBatch]) -> Vec<Millis> {
+    let column = |b: &RecordBatch| b.column(0).as_primitive::<TimestampMillisecondType>().values().to_vec();
+    let mut times: Vec<Millis> = answer.iter().flat_map(column).collect();
+    times.sort_unstable();
+    times
+}
+
+fn one_row(answer: &[RecordBatch]) -> Result<Vec<Value>, DataFusionError> {
+    match answer.iter().find(|b| b.num_rows() > 0) {
+        Some(row) => row.columns().iter().map(|c| value(c, 0)).collect(),
+        None => Err(DataFusionError::Plan("the batch query gave no row".to_owned())),
+    }
+}
+
+fn value(column: &ArrayRef, row: usize) -> Result<Value, DataFusionError> {
+    use DataType::*;
+    if column.is_null(row) {
+        return Ok(Value::Null);
+    }
+    let one = column.slice(row, 1);
+    Ok(match column.data_type() {
+        Null => Value::Null,
+        Boolean => Value::Bool(one.as_boolean().value(0)),
+        t if t.is_integer() => Value::Int(cast(&one, &Int64)?.as_primitive::<Int64Type>().value(0)),
+        t if t.is_floating() || t.is_decimal() => {
+            Value::Float(cast(&one, &Float64)?.as_primitive::<Float64Type>().value(0))
+        }
+        Utf8 | LargeUtf8 | Utf8View => Value::Text(cast(&one, &Utf8)?.as_string::<i32>().value(0).into()),
+        Timestamp(..) | Date32 | Date64 => {
+            let utc = Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
+            Value::Time(cast(&one, &utc)?.as_primitive::<TimestampMillisecondType>().value(0))
+        }
+        List(_) => {
+            let items = one.as_list::<i32>().value(0);
+            Value::List((0..items.len()).map(|i| value(&items, i)).collect::<Result<_, _>>()?)
+        }
+        other => return Err(DataFusionError::NotImplemented(format!("a feature of the type {other}"))),
+    })
+}
+
+/// Whether two values are the same feature value: numbers with a fraction to 1e-9 of their size (and as much
+/// in all where they all but vanish, as sums of opposite signs do), everything else exactly.
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Float(x), Value::Float(y)) => {
+            x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-9 * x.abs().max(y.abs()).max(1.0)
+        }
+        (Value::List(x), Value::List(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        _ => a == b,
+    }
+}
