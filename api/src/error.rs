@@ -32,6 +32,11 @@ pub enum ApiError {
     /// The body is not declared as JSON.
     #[error("send the header `content-type: application/json`")]
     MediaType,
+    /// None of the content types that the caller accepts can be given.
+    #[error(
+        "`accept` names neither application/json nor application/vnd.apache.arrow.stream; accept one of them"
+    )]
+    NotAcceptable,
     /// A part is not ready or not reachable: the same request may succeed in a moment.
     #[error("{0}")]
     Unavailable(String),
@@ -60,6 +65,7 @@ impl ApiError {
             ApiError::SlowBody(_) => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
             ApiError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             ApiError::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
+            ApiError::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable"),
             ApiError::Late(_) => (StatusCode::GATEWAY_TIMEOUT, "late"),
             ApiError::Unavailable(message) => {
                 return Problem::unavailable("unavailable", message, TRY_AGAIN_S);

@@ -11,6 +11,7 @@
 //! | [`routes`] | one module for each group of routes, and the table that joins them |
 //! | [`error`] | every error to its status, in one place |
 //! | [`body`] | JSON bodies: limits on size and time, errors that name the field |
+//! | [`rows`] | feature values as JSON and as Arrow, by `Accept` |
 //! | [`observe`] | around every request: id, time limit, metrics, security headers |
 //! | [`assets`] | the files of the pages, kept in the binary |
 
@@ -20,6 +21,7 @@ pub mod error;
 pub mod observe;
 pub mod ports;
 pub mod routes;
+pub mod rows;
 pub mod state;
 
 pub use error::ApiError;

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use features::value::{FeatureRow, Value, ValueType};
+use features::{
+    Columns, FeatureTable,
+    value::{Value, ValueType},
+};
 use futures::stream::BoxStream;
 use ingest::{Millis, log::Position};
 use serde::{Deserialize, Serialize};
@@ -31,32 +34,28 @@ pub enum Instant {
     AsOf(Millis),
 }
 
-/// Rows of features, all with the same names.
-#[derive(Debug, Clone)]
-pub struct Rows {
-    /// `view.feature_window`, in the order of each row's values.
-    pub names: Arc<[Arc<str>]>,
-    /// One row for each entity asked, in that order, repeats and unknown ones included.
-    pub rows: Vec<FeatureRow>,
-}
-
 /// Feature values and their registry.
 #[async_trait]
 pub trait FeatureReads: Send + Sync + 'static {
     /// Every view there is.
     fn views(&self) -> Vec<ViewInfo>;
 
-    /// Values of `entities`.
+    /// Values of `entities`: a row for each, in that order, repeats and unknown ones included.
     ///
     /// # Errors
     /// [`ApiError::Invalid`] for a name that is not there, [`ApiError::Unavailable`] while a store is not.
-    async fn read(&self, wanted: &Wanted, entities: &[String], at: Instant) -> Result<Rows, ApiError>;
+    async fn read(
+        &self,
+        wanted: &Wanted,
+        entities: Vec<String>,
+        at: Instant,
+    ) -> Result<FeatureTable, ApiError>;
 
-    /// The names wanted and the values of an entity without signals.
+    /// The features wanted and the values of an entity without signals.
     ///
     /// # Errors
     /// As [`FeatureReads::read`].
-    fn empty(&self, wanted: &Wanted) -> Result<(Arc<[Arc<str>]>, Vec<Value>), ApiError>;
+    fn empty(&self, wanted: &Wanted) -> Result<(Arc<Columns>, Vec<Value>), ApiError>;
 
     /// Waits until reads reflect everything before `position`.
     ///

@@ -243,6 +243,52 @@ async fn more_values_than_one_read_may_ask_for_are_refused() {
 }
 
 #[tokio::test]
+async fn values_come_as_arrow_to_who_accepts_it() {
+    use arrow::{array::AsArray, datatypes::Int64Type, ipc::reader::StreamReader};
+    let (script, router) = open();
+    script.completed.lock().unwrap().insert("ada".to_owned(), 3);
+    *script.applied.lock().unwrap() = "0:7".parse().unwrap();
+    let ask = async |accept: &'static str, body: Value| {
+        let request = Request::post("/v1/features/read")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, accept)
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        (parts, axum::body::to_bytes(body, usize::MAX).await.unwrap())
+    };
+    let feature = "task_activity.completed_24h";
+    let arrow = "application/vnd.apache.arrow.stream";
+    let body = json!({"entities": ["bo", "ada"], "features": [feature]});
+    let (parts, bytes) = ask(arrow, body.clone()).await;
+    assert_eq!(
+        (parts.status, &parts.headers[header::CONTENT_TYPE]),
+        (StatusCode::OK, &arrow.parse().unwrap())
+    );
+    let mut reader = StreamReader::try_new(&bytes[..], None).unwrap();
+    let metadata = reader.schema().metadata().clone();
+    assert_eq!(metadata["kairos.position"], "0:7");
+    assert_eq!((metadata["kairos.version.task_activity"].as_str(), metadata.len()), ("0", 2));
+    let batch = reader.next().unwrap().unwrap();
+    assert!(reader.next().is_none());
+    assert_eq!(batch.column_by_name("entity").unwrap().as_string::<i32>().value(1), "ada");
+    assert_eq!(batch.column_by_name(feature).unwrap().as_primitive::<Int64Type>().values(), &[0, 3]);
+    let ages = batch.column_by_name("age_ms").unwrap().as_struct().column(0).clone();
+    assert!(ages.is_null(0));
+    assert_eq!(ages.as_primitive::<Int64Type>().value(1), 1000);
+
+    let stale = json!({"entities": ["ada"], "features": [feature], "after": "0:9", "deadline_ms": 5, "on_late": "stale"});
+    let (_, bytes) = ask(arrow, stale).await;
+    assert_eq!(StreamReader::try_new(&bytes[..], None).unwrap().schema().metadata()["kairos.late"], "stale");
+
+    let (parts, _) = ask("application/json, */*;q=0.1", body.clone()).await;
+    assert_eq!(parts.headers[header::CONTENT_TYPE], "application/json");
+    let (parts, bytes) = ask("text/csv", body).await;
+    assert_eq!(parts.status, StatusCode::NOT_ACCEPTABLE);
+    assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap()["error"]["code"], "not_acceptable");
+}
+
+#[tokio::test]
 async fn a_read_waits_for_what_its_caller_wrote() {
     let (script, router) = open();
     let ask = |more: Value| {

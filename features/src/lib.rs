@@ -16,6 +16,7 @@
 //! | [`past`] | point-in-time joins |
 //! | [`reference`] | the same values as plain batch SQL, to compare with |
 //! | [`store`] | reads, now and as of |
+//! | [`table`] | values of many entities side by side |
 //! | [`value`] | values at the boundary, free of Arrow |
 
 pub mod error;
@@ -28,11 +29,13 @@ pub mod reference;
 pub mod registry;
 pub mod row;
 pub mod store;
+pub mod table;
 pub mod value;
 pub mod view;
 
 pub use error::FeatureError;
 pub use registry::{Prepared, Registry};
 pub use store::{Applied, FeatureStore};
+pub use table::{Columns, FeatureTable};
 pub use value::{FeatureRow, Part, Value, ValueType};
 pub use view::View;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     error::FeatureError,
     kernel::Kernel,
+    table::Columns,
     value::{Value, ValueType},
     view::{Definition, Output, View, parse, plan},
 };
@@ -110,7 +111,18 @@ impl Registry {
                 window_ms: view.windows()[slot / view.outputs.len()].millis,
             });
         }
-        Ok(Prepared { names: names.iter().map(|n| n.as_ref().into()).collect(), parts })
+        let names: Arc<[Arc<str>]> = names.iter().map(|n| n.as_ref().into()).collect();
+        let mut cells = vec![(DataType::Null, Value::Null); names.len()];
+        for part in &parts {
+            for s in &part.slots {
+                let output = &part.view.outputs[s.slot % part.view.outputs.len()];
+                cells[s.at] = (output.data_type.clone(), output.empty.clone());
+            }
+        }
+        let (types, empty) = cells.into_iter().unzip();
+        let views = parts.iter().map(|p| (p.view.name.clone(), p.view.version_text.clone())).collect();
+        let columns = Arc::new(Columns::new(names.clone(), types, views));
+        Ok(Prepared { names, columns, empty, parts })
     }
 
     /// Every feature of these views.
@@ -239,6 +251,10 @@ fn nearest(wanted: &str, known: impl Iterator<Item = String>) -> String {
 pub struct Prepared {
     /// The names as asked, in order.
     pub names: Arc<[Arc<str>]>,
+    /// The same with their types.
+    pub columns: Arc<Columns>,
+    /// What an entity without signals reads.
+    pub empty: Vec<Value>,
     pub(crate) parts: Vec<PreparedView>,
 }
 

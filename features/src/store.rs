@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ingest::{Millis, log::Position};
+use ingest::{
+    Millis,
+    log::{Offset, Partition, Position},
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -13,6 +16,7 @@ use crate::{
     online::OnlineStore,
     registry::{Prepared, PreparedView, Registry},
     row::Row,
+    table::FeatureTable,
     value::{FeatureRow, Part, Value},
     view::View,
 };
@@ -105,24 +109,33 @@ impl FeatureStore {
     ) -> Result<FeatureRow, FeatureError> {
         let mut row = blank(prepared, entity, now);
         for part in &prepared.parts {
-            let stored = self.online.get(&part.view, entity)?;
-            match stored.as_deref().and_then(|b| Row::parse(b, &part.view)) {
-                Some(stored) => {
-                    let header = stored.header();
-                    if header.from <= now && now < header.until {
-                        fill(&mut row, part, |slot| stored.value(slot), stored.events.newest_until(now), now);
-                    } else {
-                        let values = part.view.evaluate(&[(stored.events, now)])?;
-                        let newest = stored.events.newest_until(now);
-                        fill(&mut row, part, |slot| value_at(&values[slot], 0), newest, now);
-                    }
-                    let position = Position([(header.partition, header.next_offset)].into());
-                    push_part(&mut row, part, position);
-                }
-                None => push_part(&mut row, part, Position::default()),
-            }
+            let place = self.read_part(part, entity, now, &mut row.values, &mut row.age_ms)?;
+            push_part(&mut row, part, Position(place.into_iter().collect()));
         }
         Ok(row)
+    }
+
+    /// The values of one view, put where they belong among `values` and `ages`; what is not stored is left
+    /// as it is. Answers the partition and the offset below which every signal is in them.
+    fn read_part(
+        &self,
+        part: &PreparedView,
+        entity: &str,
+        now: Millis,
+        values: &mut [Value],
+        ages: &mut [Option<i64>],
+    ) -> Result<Option<(Partition, Offset)>, FeatureError> {
+        let stored = self.online.get(&part.view, entity)?;
+        let Some(stored) = stored.as_deref().and_then(|b| Row::parse(b, &part.view)) else { return Ok(None) };
+        let header = stored.header();
+        let newest = stored.events.newest_until(now);
+        if header.from <= now && now < header.until {
+            fill(values, ages, part, |slot| stored.value(slot), newest, now);
+        } else {
+            let computed = part.view.evaluate(&[(stored.events, now)])?;
+            fill(values, ages, part, |slot| value_at(&computed[slot], 0), newest, now);
+        }
+        Ok(Some((header.partition, header.next_offset)))
     }
 
     /// The values of many entities at one `now`: rows in the order asked, repeats and unknowns included.
@@ -133,6 +146,34 @@ impl FeatureStore {
         now: Millis,
     ) -> Result<Vec<FeatureRow>, FeatureError> {
         entities.iter().map(|e| self.read_one(prepared, e.as_ref(), now)).collect()
+    }
+
+    /// As [`read_now`](Self::read_now), side by side and without what each row rests on.
+    pub fn read_table(
+        &self,
+        prepared: &Prepared,
+        entities: Vec<String>,
+        now: Millis,
+    ) -> Result<FeatureTable, FeatureError> {
+        let width = prepared.names.len();
+        let mut table = FeatureTable {
+            columns: prepared.columns.clone(),
+            // Before the values, so that it holds for all of them.
+            position: self.applied.position(),
+            as_of: now,
+            values: Vec::with_capacity(entities.len() * width),
+            ages: vec![None; entities.len() * width],
+            entities,
+        };
+        for (i, entity) in table.entities.iter().enumerate() {
+            table.values.extend_from_slice(&prepared.empty);
+            let cells = i * width..(i + 1) * width;
+            let (values, ages) = (&mut table.values[cells.clone()], &mut table.ages[cells]);
+            for part in &prepared.parts {
+                self.read_part(part, entity, now, values, ages)?;
+            }
+        }
+        Ok(table)
     }
 
     /// The values of many entities as of an instant of the past, from history, knowing all that is known
@@ -157,7 +198,8 @@ impl FeatureStore {
             let values = part.view.evaluate(&lists)?;
             for (i, (row, (events, _))) in rows.iter_mut().zip(&lists).enumerate() {
                 let newest = events.newest_until(as_of);
-                fill(row, part, |slot| value_at(&values[slot], i), newest, as_of);
+                let FeatureRow { values: to, age_ms, .. } = &mut *row;
+                fill(to, age_ms, part, |slot| value_at(&values[slot], i), newest, as_of);
                 push_part(row, part, past.position(subjects[i]));
             }
         }
@@ -227,24 +269,18 @@ impl PastEvents {
 }
 
 fn blank(prepared: &Prepared, entity: &str, as_of: Millis) -> FeatureRow {
-    let mut values = vec![Value::Null; prepared.names.len()];
-    for part in &prepared.parts {
-        let outputs = &part.view.outputs;
-        for s in &part.slots {
-            values[s.at].clone_from(&outputs[s.slot % outputs.len()].empty);
-        }
-    }
     FeatureRow {
         entity: entity.to_owned(),
-        age_ms: vec![None; values.len()],
-        values,
+        age_ms: vec![None; prepared.empty.len()],
+        values: prepared.empty.clone(),
         as_of,
         parts: Vec::with_capacity(prepared.parts.len()),
     }
 }
 
 fn fill(
-    row: &mut FeatureRow,
+    values: &mut [Value],
+    ages: &mut [Option<i64>],
     part: &PreparedView,
     value: impl Fn(usize) -> Value,
     newest: Option<Millis>,
@@ -252,8 +288,8 @@ fn fill(
 ) {
     let age = newest.map(|t| now - t);
     for s in &part.slots {
-        row.values[s.at] = value(s.slot);
-        row.age_ms[s.at] = age.filter(|a| *a < s.window_ms);
+        values[s.at] = value(s.slot);
+        ages[s.at] = age.filter(|a| *a < s.window_ms);
     }
 }
 

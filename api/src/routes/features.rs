@@ -1,22 +1,18 @@
 //! Feature values, now and at any instant, and the registry of what there is.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::State,
-    http::header,
-    response::{IntoResponse, Response},
-};
-use features::value::{FeatureRow, Value};
-use ingest::{Millis, http::ProblemBody, log::Position};
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use features::FeatureTable;
+use ingest::{http::ProblemBody, log::Position};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     ApiError, AppState,
     body::{JsonBody, instant},
-    ports::{Instant, Rows, ViewInfo, Wanted},
+    ports::{Instant, ViewInfo, Wanted},
+    rows::Form,
 };
 
 /// Which values to read. Exactly one of `features` and `views`.
@@ -56,19 +52,18 @@ enum OnLate {
 }
 
 /// The values read.
-#[derive(Debug, ToSchema)]
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only described; see `rows`")]
 pub(super) struct ReadAnswer {
     /// One row for each entity asked, in that order.
-    #[schema(value_type = Vec<RowShape>)]
-    rows: Rows,
+    rows: Vec<RowShape>,
     /// Present when the deadline passed: what was served instead.
-    #[schema(value_type = Option<OnLate>)]
     late: Option<OnLate>,
 }
 
 /// The values of one entity.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "only described; rows are written without building maps")]
+#[allow(dead_code, reason = "only described; see `rows`")]
 struct RowShape {
     /// Whom they are about.
     entity: String,
@@ -87,16 +82,26 @@ struct RowShape {
 #[utoipa::path(
     post, path = "/v1/features/read", tag = "features", request_body = ReadBody,
     responses(
-        (status = 200, description = "The values", body = ReadAnswer),
+        (
+            status = 200,
+            description = "The values. As Arrow (an IPC stream of one batch): `entity`, `as_of`, a column for each \
+                           feature by its name and type, and `age_ms`, a struct with an Int64 for each feature. The \
+                           schema's metadata has `kairos.position` (everything below it is in the values), \
+                           `kairos.version.<view>` and, when the deadline passed, `kairos.late`.",
+            content((ReadAnswer = "application/json"), (Vec<u8> = "application/vnd.apache.arrow.stream")),
+        ),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody),
+        (status = 406, description = "`Accept` names neither form", body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 503, body = ProblemBody),
         (status = 504, description = "Not ready before the deadline", body = ProblemBody),
     )
 )]
 pub(super) async fn read(
     State(state): State<AppState>,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<ReadBody>,
 ) -> Result<Response, ApiError> {
+    let form = Form::accepted(&headers)?;
     let now = (state.clock)();
     let at = match &body.as_of {
         Some(text) => Instant::AsOf(instant("as_of", text)?),
@@ -113,7 +118,7 @@ pub(super) async fn read(
     };
     let width = match &wanted {
         Wanted::Features(names) => names.len(),
-        Wanted::Views(_) => state.features.empty(&wanted)?.0.len(),
+        Wanted::Views(_) => state.features.empty(&wanted)?.0.names.len(),
     };
     if body.entities.len().saturating_mul(width.max(1)) > state.limits.values {
         let most = state.limits.values;
@@ -123,6 +128,8 @@ pub(super) async fn read(
     }
 
     let allowed = body.deadline_ms.map_or(state.limits.wait, Duration::from_millis);
+    // Asked for again only where the first answer may come too late.
+    let again = (body.on_late != OnLate::Fail).then(|| body.entities.clone());
     let timely = async {
         let mut at = at;
         if let Some(position) = &after {
@@ -132,72 +139,24 @@ pub(super) async fn read(
                 at = Instant::Now((state.clock)());
             }
         }
-        state.features.read(&wanted, &body.entities, at).await
+        state.features.read(&wanted, body.entities, at).await
     };
     let read = match tokio::time::timeout(allowed, timely).await {
         Ok(read) => read,
         Err(_) => Err(ApiError::Late(format!("the values were not there within {} ms", allowed.as_millis()))),
     };
-    let answer = match (read, body.on_late) {
-        (Ok(rows), _) => ReadAnswer { rows, late: None },
-        (Err(ApiError::Late(_)), OnLate::Stale) if body.as_of.is_none() => {
-            let rows = state.features.read(&wanted, &body.entities, Instant::Now((state.clock)())).await?;
-            ReadAnswer { rows, late: Some(OnLate::Stale) }
+    match (read, body.on_late, again) {
+        (Ok(table), ..) => form.answer(&table, None),
+        (Err(ApiError::Late(_)), OnLate::Stale, Some(entities)) if body.as_of.is_none() => {
+            let table = state.features.read(&wanted, entities, Instant::Now((state.clock)())).await?;
+            form.answer(&table, Some("stale"))
         }
-        (Err(ApiError::Late(_)), OnLate::Default) => {
+        (Err(ApiError::Late(_)), OnLate::Default, Some(entities)) => {
             let (Instant::AsOf(at) | Instant::Now(at)) = at;
-            let (names, empty) = state.features.empty(&wanted)?;
-            let row = |entity| empty_row(entity, &empty, at);
-            let rows = Rows { names, rows: body.entities.into_iter().map(row).collect() };
-            ReadAnswer { rows, late: Some(OnLate::Default) }
+            let (columns, empty) = state.features.empty(&wanted)?;
+            form.answer(&FeatureTable::empty(columns, &empty, entities, at), Some("default"))
         }
-        (Err(e), _) => return Err(e),
-    };
-    let text =
-        serde_json::to_vec(&answer).map_err(|e| ApiError::Internal(format!("writing the rows: {e}")))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
-}
-
-fn empty_row(entity: String, values: &[Value], as_of: Millis) -> FeatureRow {
-    FeatureRow { entity, values: values.to_vec(), age_ms: vec![None; values.len()], as_of, parts: Vec::new() }
-}
-
-impl Serialize for ReadAnswer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        let names = &self.rows.names;
-        let rows: Vec<RowJson> = self.rows.rows.iter().map(|row| RowJson { names, row }).collect();
-        map.serialize_entry("rows", &rows)?;
-        if let Some(late) = &self.late {
-            map.serialize_entry("late", late)?;
-        }
-        map.end()
-    }
-}
-
-/// A row as JSON, written straight from names and values.
-struct RowJson<'a> {
-    names: &'a Arc<[Arc<str>]>,
-    row: &'a FeatureRow,
-}
-
-impl Serialize for RowJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let FeatureRow { entity, values, age_ms, as_of, .. } = self.row;
-        let mut map = serializer.serialize_map(Some(4))?;
-        map.serialize_entry("entity", entity)?;
-        map.serialize_entry("values", &Named(self.names, values))?;
-        map.serialize_entry("age_ms", &Named(self.names, age_ms))?;
-        map.serialize_entry("as_of", &Value::Time(*as_of))?;
-        map.end()
-    }
-}
-
-struct Named<'a, T>(&'a [Arc<str>], &'a [T]);
-
-impl<T: Serialize> Serialize for Named<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|n| &**n).zip(self.1))
+        (Err(e), ..) => Err(e),
     }
 }
 

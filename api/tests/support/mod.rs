@@ -17,13 +17,16 @@ use api::{
     observe::RequestIds,
     ports::{
         Ask, FeatureInfo, FeatureReads, Health, Instant, PartHealth, People, Reaction, Recommendation,
-        Recommends, Recorded, Rows, TipText, ViewInfo, Wanted,
+        Recommends, Recorded, TipText, ViewInfo, Wanted,
     },
 };
 use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
-use features::value::{FeatureRow, Value, ValueType};
+use features::{
+    Columns, FeatureTable,
+    value::{FeatureRow, Value, ValueType},
+};
 use futures::{StreamExt, stream, stream::BoxStream};
 use ingest::{
     Millis,
@@ -142,29 +145,40 @@ impl FeatureReads for Script {
         }]
     }
 
-    async fn read(&self, wanted: &Wanted, entities: &[String], at: Instant) -> Result<Rows, ApiError> {
-        let (names, _) = self.empty(wanted)?;
+    async fn read(
+        &self,
+        wanted: &Wanted,
+        entities: Vec<String>,
+        at: Instant,
+    ) -> Result<FeatureTable, ApiError> {
+        let (columns, _) = self.empty(wanted)?;
         let (Instant::Now(as_of) | Instant::AsOf(as_of)) = at;
         let completed = self.completed.lock().unwrap();
+        let width = columns.names.len();
         let row = |entity: &String| {
             let count = completed.get(entity).copied();
             FeatureRow {
                 entity: entity.clone(),
-                values: vec![Value::Int(count.unwrap_or(0)); names.len()],
-                age_ms: vec![count.map(|_| 1000); names.len()],
+                values: vec![Value::Int(count.unwrap_or(0)); width],
+                age_ms: vec![count.map(|_| 1000); width],
                 as_of,
                 parts: Vec::new(),
             }
         };
-        Ok(Rows { rows: entities.iter().map(row).collect(), names: names.clone() })
+        let rows = entities.iter().map(row).collect();
+        let position = self.applied.lock().unwrap().clone();
+        Ok(FeatureTable::from_rows(columns.clone(), rows, as_of, position))
     }
 
-    fn empty(&self, wanted: &Wanted) -> Result<(Arc<[Arc<str>]>, Vec<Value>), ApiError> {
+    fn empty(&self, wanted: &Wanted) -> Result<(Arc<Columns>, Vec<Value>), ApiError> {
         let (Wanted::Features(names) | Wanted::Views(names)) = wanted;
         if let Some(name) = names.iter().find(|n| !FEATURE.starts_with(n.as_str())) {
             return Err(ApiError::Invalid(format!("there is no feature `{name}`")));
         }
-        Ok((names.iter().map(|_| FEATURE.into()).collect(), vec![Value::Int(0); names.len()]))
+        let (count, names) = (names.len(), names.iter().map(|_| FEATURE.into()).collect());
+        let views = vec![("task_activity".into(), "0".into())];
+        let columns = Columns::new(names, vec![arrow::datatypes::DataType::Int64; count], views);
+        Ok((Arc::new(columns), vec![Value::Int(0); count]))
     }
 
     async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), ApiError> {

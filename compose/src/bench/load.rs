@@ -31,6 +31,8 @@ pub struct Load {
     pub path: &'static str,
     /// What the body is.
     pub content_type: &'static str,
+    /// What the answer shall be; anything when unset.
+    pub accept: Option<&'static str>,
     /// Bodies by number.
     pub body: MakeBody,
     /// Connections, each with one request under way.
@@ -121,11 +123,13 @@ async fn one_connection(load: Load, next: Arc<AtomicU64>, began: Instant) -> Res
             }
             None => Instant::now(),
         };
-        let request = Request::post(load.path)
+        let mut request = Request::post(load.path)
             .header(header::HOST, &host)
-            .header(header::CONTENT_TYPE, load.content_type)
-            .body(Full::new((load.body)(number)))
-            .map_err(|e| broken(e.to_string()))?;
+            .header(header::CONTENT_TYPE, load.content_type);
+        if let Some(accept) = load.accept {
+            request = request.header(header::ACCEPT, accept);
+        }
+        let request = request.body(Full::new((load.body)(number))).map_err(|e| broken(e.to_string()))?;
         let answer = sender.send_request(request).await.map_err(|e| broken(e.to_string()))?;
         let status = answer.status();
         answer.into_body().collect().await.map_err(|e| broken(e.to_string()))?;

@@ -1,4 +1,4 @@
-//! Twenty features of one person, in process and over HTTP.
+//! Twenty features of one person, in process and over HTTP, and of a hundred in one read.
 
 use std::{
     hint::black_box,
@@ -19,41 +19,72 @@ use super::{
 };
 use crate::error::{Error, Result};
 
+const PATH: &str = "/v1/features/read";
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+const VIEWS: [&str; 3] = ["task_load", "movement", "sleep_debt"];
 const FEATURES: usize = 20;
+const PEOPLE: usize = 100;
 const CONNECTIONS: usize = 16;
 const ROUNDS: u32 = 3;
 const IN_PROCESS: u32 = 200_000;
 
-/// Reads in process, then over HTTP beside a handler that answers the same bytes.
+/// Reads in process, then over HTTP beside a handler that answers the same bytes; then many people in one
+/// read beside one person with as many values.
 pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
     let names = features_with_values(subject)?;
     let in_process = in_process(subject, &names)?;
-    let question = question(&names, &subject.people[0]);
-    let answer = ask(subject, question.clone()).await?;
-    let bare = bare::start(bare::answers("/v1/features/read", answer)).await?;
+    let asked = question(&names, &subject.people[..1]);
+    let answer = ask(subject, asked.clone()).await?;
+    let bare = bare::start(bare::answers(PATH, answer)).await?;
+    let many = question(&names, &subject.people[..PEOPLE]);
+    let many_bytes = ask(subject, many.clone()).await?.len();
+    let one = one_of_as_many_bytes(subject, many_bytes).await?;
     let duration = Duration::from_secs_f64(seconds / f64::from(ROUNDS));
-    let (mut ours, mut reference) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let question = question.clone();
-        let read = Load {
-            address: bare.address,
-            path: "/v1/features/read",
+    let load = |address, accept, body: &Bytes| {
+        let body = body.clone();
+        load::run(Load {
+            address,
+            path: PATH,
             content_type: "application/json",
-            body: Arc::new(move |_| question.clone()),
+            accept,
+            body: Arc::new(move |_| body.clone()),
             connections: CONNECTIONS,
             duration,
             most: 1_000_000,
             rate: None,
-        };
-        reference.push(load::run(read.clone()).await?.rate());
-        ours.push(load::run(Load { address: subject.address, ..read }).await?.rate());
+        })
+    };
+    let mut rates: [Vec<f64>; 5] = Default::default();
+    for _ in 0..ROUNDS {
+        rates[0].push(load(bare.address, None, &asked).await?.rate());
+        rates[1].push(load(subject.address, None, &asked).await?.rate());
+        rates[2].push(load(subject.address, None, &one).await?.rate());
+        rates[3].push(load(subject.address, None, &many).await?.rate());
+        rates[4].push(load(subject.address, Some(ARROW), &many).await?.rate());
     }
+    let [reference, ours, one, many, arrow] = rates.map(median);
+    let micros = |rate: f64| 1e6 / rate.max(1e-9);
+    let what = format!("read {PEOPLE} people x {FEATURES} features, HTTP");
     Ok(vec![
         Figure::alone("read 20 features, in process", in_process, "µs").hold(Bound::AtMost(2.0)),
-        Figure::alone("read 20 features, HTTP", median(ours), "reads/s")
-            .beside("a bare handler with the same bytes", median(reference))
+        Figure::alone("read 20 features, HTTP", ours, "reads/s")
+            .beside("a bare handler with the same bytes", reference)
             .hold(Bound::AtLeast(0.8)),
+        Figure::alone(what.clone(), micros(many), "µs")
+            .beside("one person with as many bytes", micros(one))
+            .hold(Bound::AtMost(2.0)),
+        Figure::alone(format!("{what}, as Arrow"), micros(arrow), "µs"),
     ])
+}
+
+/// A question about one person whose answer has at least so many bytes: whole views, again and again.
+async fn one_of_as_many_bytes(subject: &Subject, bytes: usize) -> Result<Bytes> {
+    let question = |times: usize| {
+        let views: Vec<&str> = VIEWS.iter().copied().cycle().take(VIEWS.len() * times).collect();
+        serde_json::json!({"entities": [subject.people[0]], "views": views}).to_string().into()
+    };
+    let once = ask(subject, question(1)).await?.len();
+    Ok(question(bytes.div_ceil(once)))
 }
 
 /// Twenty features from few views, as a model would ask for them.
@@ -62,7 +93,7 @@ fn features_with_values(subject: &Subject) -> Result<Vec<String>> {
         .features
         .registry()
         .feature_names()
-        .filter(|name| ["task_load.", "movement.", "sleep_debt."].iter().any(|view| name.starts_with(view)))
+        .filter(|name| VIEWS.iter().any(|view| name.split('.').next() == Some(view)))
         .take(FEATURES)
         .collect();
     if names.len() < FEATURES {
@@ -83,13 +114,13 @@ fn in_process(subject: &Subject, names: &[String]) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(IN_PROCESS))
 }
 
-fn question(names: &[String], person: &str) -> Bytes {
-    serde_json::json!({"entities": [person], "features": names}).to_string().into()
+fn question(names: &[String], people: &[String]) -> Bytes {
+    serde_json::json!({"entities": people, "features": names}).to_string().into()
 }
 
 async fn ask(subject: &Subject, question: Bytes) -> Result<Bytes> {
     let broken = |e: &dyn std::fmt::Display| Error::Broken(format!("features: {e}"));
-    let request = Request::post(format!("http://{}/v1/features/read", subject.address))
+    let request = Request::post(format!("http://{}{PATH}", subject.address))
         .header("content-type", "application/json")
         .body(Full::new(question))
         .map_err(|e| broken(&e))?;

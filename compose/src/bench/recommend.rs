@@ -20,6 +20,7 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
         address: subject.address,
         path: "/v1/recommend",
         content_type: "application/json",
+        accept: None,
         body: Arc::new(move |n| question(&people[n as usize % people.len()])),
         connections: CONNECTIONS,
         duration: Duration::from_secs_f64(seconds / 2.0),

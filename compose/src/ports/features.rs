@@ -8,10 +8,10 @@ use std::{
 
 use api::{
     ApiError,
-    ports::{FeatureInfo, FeatureReads, Instant, Rows, ViewInfo, Wanted},
+    ports::{FeatureInfo, FeatureReads, Instant, ViewInfo, Wanted},
 };
 use async_trait::async_trait;
-use features::{FeatureStore, Prepared, Value};
+use features::{Columns, FeatureStore, FeatureTable, Prepared, Value};
 use ingest::log::Position;
 
 /// Sets of names kept resolved; a program asks for few.
@@ -74,27 +74,33 @@ impl FeatureReads for Reads {
             .collect()
     }
 
-    async fn read(&self, wanted: &Wanted, entities: &[String], at: Instant) -> Result<Rows, ApiError> {
+    async fn read(
+        &self,
+        wanted: &Wanted,
+        entities: Vec<String>,
+        at: Instant,
+    ) -> Result<FeatureTable, ApiError> {
         let prepared = self.prepare(wanted)?;
-        let names = prepared.names.clone();
-        let rows = match at {
-            Instant::Now(now) => self.store.read_now(&prepared, entities, now),
+        let table = match at {
+            Instant::Now(now) => self.store.read_table(&prepared, entities, now),
             Instant::AsOf(instant) => {
                 // History lies on disk.
-                let (store, entities) = (self.store.clone(), entities.to_vec());
-                tokio::task::spawn_blocking(move || store.read_as_of(&prepared, &entities, instant))
-                    .await
-                    .map_err(|e| ApiError::Internal(format!("a read of history stopped: {e}")))?
+                let store = self.store.clone();
+                tokio::task::spawn_blocking(move || {
+                    let position = store.applied().position();
+                    let rows = store.read_as_of(&prepared, &entities, instant)?;
+                    Ok(FeatureTable::from_rows(prepared.columns.clone(), rows, instant, position))
+                })
+                .await
+                .map_err(|e| ApiError::Internal(format!("a read of history stopped: {e}")))?
             }
         };
-        Ok(Rows { names, rows: rows.map_err(ApiError::from)? })
+        table.map_err(ApiError::from)
     }
 
-    fn empty(&self, wanted: &Wanted) -> Result<(Arc<[Arc<str>]>, Vec<Value>), ApiError> {
+    fn empty(&self, wanted: &Wanted) -> Result<(Arc<Columns>, Vec<Value>), ApiError> {
         let prepared = self.prepare(wanted)?;
-        // Nobody has the empty name: it is refused at the door.
-        let row = self.store.read_one(&prepared, "", 0).map_err(ApiError::from)?;
-        Ok((prepared.names.clone(), row.values))
+        Ok((prepared.columns.clone(), prepared.empty.clone()))
     }
 
     async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), ApiError> {
