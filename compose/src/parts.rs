@@ -146,7 +146,8 @@ pub fn catalogue(settings: &Settings) -> Result<Catalogue> {
 
 /// The feature views.
 pub fn registry(settings: &Settings, catalogue: &Catalogue) -> Result<Registry> {
-    Registry::load(catalogue, &settings.views.dirs).map_err(|e| Error::Setting(format!("feature views: {e}")))
+    Registry::load(catalogue, &[], &settings.views.dirs)
+        .map_err(|e| Error::Setting(format!("feature views: {e}")))
 }
 
 /// The tips.

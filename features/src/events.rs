@@ -91,17 +91,6 @@ impl<'a> EventList<'a> {
     pub fn newest_until(&self, at: Millis) -> Option<Millis> {
         self.count_until(at).checked_sub(1).map(|i| self.time(i))
     }
-
-    /// When the values at `at` stop to hold: the next event enters a window or leaves one.
-    pub fn next_change(&self, at: Millis, windows: &[Millis]) -> Millis {
-        let entering = self.count_until(at);
-        let next_entry = if entering < self.count { self.time(entering) } else { Millis::MAX };
-        let next_exit = |w: &Millis| {
-            let first = self.count_until(at - w);
-            if first < entering { self.time(first).saturating_add(*w) } else { Millis::MAX }
-        };
-        windows.iter().map(next_exit).min().unwrap_or(Millis::MAX).min(next_entry)
-    }
 }
 
 fn fixed<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {
@@ -189,15 +178,5 @@ mod tests {
         assert_eq!((list.newest_until(8), list.newest_until(4)), (Some(7), None));
         assert!(EventList::parse(merged.len() + 1, &bytes).is_none());
         assert!(EventList::parse(merged.len(), &bytes[..bytes.len() - 1]).is_none());
-    }
-
-    #[test]
-    fn values_hold_until_an_event_enters_or_leaves() {
-        let list = buffer(&[(10, b""), (20, b""), (50, b"")]);
-        let list = list.as_list();
-        assert_eq!(list.next_change(25, &[10, 100]), 30, "20 leaves the short window at 30");
-        assert_eq!(list.next_change(30, &[10, 100]), 50, "50 enters");
-        assert_eq!(list.next_change(60, &[10, 100]), 110);
-        assert_eq!(list.next_change(200, &[10, 100]), Millis::MAX);
     }
 }

@@ -13,43 +13,58 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int64Builder, RecordBatch, RecordBatchOptions,
+        Array, ArrayRef, AsArray, BooleanArray, Int64Builder, RecordBatch, RecordBatchOptions, StringArray,
         TimestampMillisecondArray, UInt32Array,
     },
-    compute::{cast, concat, filter_record_batch, take},
+    compute::{and_kleene, cast, filter_record_batch, prep_null_mask_filter, take},
     datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType},
     row::{RowConverter, RowParser, SortField},
 };
 use datafusion::{
     common::ScalarValue,
-    logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{
         PhysicalExpr,
         aggregate::{AggregateExprBuilder, AggregateFunctionExpr},
         expressions::{Column, Literal},
+        utils::collect_columns,
     },
 };
-use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 use hashbrown::HashMap;
 use ingest::Millis;
 
 use crate::{
+    contexts::{Contexts, Timelines},
     error::FeatureError,
+    gather::Gathered,
     offline::schema::adapt,
     value::Value,
     view::{
-        Window,
+        Definition,
         plan::{SelectPlan, canonical},
+        source::{Origin, Source, joined, with_references},
+        time::zone_named,
+        window::{Given, Window},
     },
 };
 
 pub use crate::events::{EventList, Events};
 
+/// What is kept of an entity, and the instant its values are wanted for.
+#[derive(Debug, Clone)]
+pub struct Kept<'a> {
+    /// Its signals.
+    pub events: EventList<'a>,
+    /// Its rows of the view's slowly changing tables, one list a table.
+    pub contexts: Vec<EventList<'a>>,
+    /// The instant.
+    pub at: Millis,
+}
+
 /// Where an argument of an aggregate comes from.
 #[derive(Debug, Clone)]
 enum Argument {
-    /// A column of the event's row.
-    Stored(usize),
+    /// One of the inputs computed from an event.
+    Input(usize),
     /// The event's time.
     Time,
     /// The same for every event.
@@ -57,45 +72,66 @@ enum Argument {
 }
 
 #[derive(Debug)]
-struct Aggregation {
-    expr: Arc<AggregateFunctionExpr>,
+pub(crate) struct Aggregation {
+    pub expr: Arc<AggregateFunctionExpr>,
     /// Whether its text argument is counted by codes: see [`codes`].
     coded: bool,
     arguments: Vec<Argument>,
     filter: Option<Argument>,
     /// One row: what it gives over nothing.
-    empty: ArrayRef,
+    pub empty: ArrayRef,
 }
 
 /// A view's SELECT, ready to run.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     what: String,
-    /// Columns of the signal table, as the expressions below count them.
-    input: SchemaRef,
+    source: Source,
+    /// What stands beside the signals and changes slowly.
+    pub contexts: Contexts,
+    /// Which of those tells of time zones.
+    zone: Option<usize>,
+    /// Conditions on a signal that can be checked when it comes.
     filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What is kept of a signal.
     stored: Vec<Arc<dyn PhysicalExpr>>,
+    late: Option<Late>,
     converter: RowConverter,
     parser: RowParser,
     aggregations: Vec<Aggregation>,
     outputs: Vec<(Arc<dyn PhysicalExpr>, DataType)>,
+    /// Whether an output changes with every instant.
+    pub ages: bool,
     results: SchemaRef,
-    windows: Vec<Millis>,
+    windows: Vec<Window>,
+    resolution: Millis,
+}
+
+/// Expressions that look at slowly changing tables. What those say as of a signal's time may become known
+/// after the signal, so that such expressions are computed with the values, over the columns kept as they came.
+#[derive(Debug)]
+struct Late {
+    /// The columns kept, as the joined row counts them.
+    kept: Vec<usize>,
+    inputs: Vec<Arc<dyn PhysicalExpr>>,
+    filters: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl Kernel {
     /// Also answers type and empty value of each output.
     pub(crate) fn new(
-        what: &str,
-        plan: &SelectPlan,
-        windows: &[Window],
+        d: &Definition,
+        plan: SelectPlan,
     ) -> Result<(Kernel, Vec<(DataType, Value)>), FeatureError> {
+        let what = &d.name;
         let wrong = FeatureError::compute(what);
-        let mut columns = Columns { stored: Vec::new(), schema: plan.input.clone() };
+        let input: SchemaRef = plan.source.joined.inner().clone();
+        let time = plan.source.fact.index_of("time").map_err(|e| wrong(e.into()))?;
+        let mut columns = Columns { inputs: Vec::new(), time };
         if plan.ordered {
             // First, so that the bytes of equal times compare by (source, id).
             for name in ["source", "id"] {
-                let index = plan.input.index_of(name).map_err(|e| wrong(e.into()))?;
+                let index = plan.source.fact.index_of(name).map_err(|e| wrong(e.into()))?;
                 columns.argument(&(Arc::new(Column::new(name, index)) as _));
             }
         }
@@ -107,28 +143,56 @@ impl Kernel {
             let filter = a.filter.as_ref().map(|f| columns.argument(f));
             let nothing = a.expr.create_accumulator().and_then(|mut acc| acc.evaluate()).map_err(&wrong)?;
             let empty = nothing.to_array().map_err(&wrong)?;
-            let (expr, coded) = match counted_by_codes(&a.expr, &plan.input).map_err(&wrong)? {
+            let (expr, coded) = match counted_by_codes(&a.expr, &input).map_err(&wrong)? {
                 Some(by_codes) => (by_codes, true),
                 None => (a.expr.clone(), false),
             };
             aggregations.push(Aggregation { expr, coded, arguments, filter, empty });
         }
+        let origin = |c: &Column| &plan.source.origins[c.index()];
+        let is_late = |e: &Arc<dyn PhysicalExpr>| {
+            collect_columns(e).iter().any(|c| matches!(origin(c), Origin::Context(..)))
+        };
+        let (late_filters, filters): (Vec<_>, Vec<_>) = plan.filters.into_iter().partition(&is_late);
+        let (stored, late) = if late_filters.is_empty() && !columns.inputs.iter().any(is_late) {
+            (columns.inputs, None)
+        } else {
+            let mut kept = Vec::new();
+            for c in columns.inputs.iter().chain(&late_filters).flat_map(|e| {
+                let mut found: Vec<_> = collect_columns(e).into_iter().collect();
+                found.sort_by_key(Column::index);
+                found
+            }) {
+                if !matches!(origin(&c), Origin::Context(..)) && !kept.contains(&c.index()) {
+                    kept.push(c.index());
+                }
+            }
+            let column =
+                |i: &usize| Arc::new(Column::new(input.field(*i).name(), *i)) as Arc<dyn PhysicalExpr>;
+            let stored = kept.iter().map(column).collect();
+            (stored, Some(Late { kept, inputs: columns.inputs, filters: late_filters }))
+        };
         let mut types = Vec::new();
-        for e in &columns.stored {
-            types.push(SortField::new(e.data_type(&plan.input).map_err(&wrong)?));
+        for e in &stored {
+            types.push(SortField::new(e.data_type(&input).map_err(&wrong)?));
         }
         let converter = RowConverter::new(types).map_err(|e| wrong(e.into()))?;
         let mut kernel = Kernel {
-            what: what.to_owned(),
-            input: plan.input.clone(),
-            filters: plan.filters.clone(),
-            stored: columns.stored,
+            what: what.clone(),
+            contexts: Contexts::new(what, &plan.source)?,
+            source: plan.source,
+            zone: plan.zone,
+            filters,
+            stored,
+            late,
             parser: converter.parser(),
             converter,
             aggregations,
             outputs: Vec::new(),
+            ages: plan.ages,
             results: plan.results.clone(),
-            windows: windows.iter().map(|w| w.millis).collect(),
+            windows: d.windows.clone(),
+            resolution: d.resolution_ms,
         };
         for (name, e) in &plan.outputs {
             let t = e.data_type(&plan.results).map_err(&wrong)?;
@@ -140,7 +204,8 @@ impl Kernel {
             };
             kernel.outputs.push((e.clone(), t));
         }
-        let empties = kernel.finish(1, kernel.aggregations.iter().map(|a| a.empty.clone()).collect())?;
+        let nothing = kernel.aggregations.iter().map(|a| a.empty.clone()).collect();
+        let empties = kernel.finish(nothing, &[None], &[None])?;
         let described = kernel
             .outputs
             .iter()
@@ -159,7 +224,8 @@ impl Kernel {
         let wrong = self.wrong();
         let mut rows: Option<Vec<u32>> = None;
         // History may hold the columns of an older declaration: fewer, and in another order.
-        let mut batch = adapt(signals, &self.input).map_err(|e| wrong(e.into()))?;
+        let fact = adapt(signals, &self.source.fact).map_err(|e| wrong(e.into()))?;
+        let mut batch = with_references(&self.source, &fact)?;
         for f in &self.filters {
             let mask = f.evaluate(&batch).and_then(|v| v.into_array(batch.num_rows())).map_err(&wrong)?;
             let mask = mask.as_boolean();
@@ -187,23 +253,45 @@ impl Kernel {
         Ok(Events { rows, times, bytes })
     }
 
+    /// What the edges of windows depend on, for one entity.
+    pub(crate) fn given(&self, kept: &Kept<'_>) -> Result<Given, FeatureError> {
+        let zone = match self.zone {
+            Some(z) => zone_named(self.contexts.newest_text(z, kept)?.as_deref()),
+            None => jiff::tz::TimeZone::UTC,
+        };
+        Ok(Given { zone, resolution: self.resolution })
+    }
+
     /// Columns of values, one an output and window (windows outermost), one row an entity: the values at its
     /// instant over its events.
-    pub(crate) fn evaluate(
-        &self,
-        entities: &[(EventList<'_>, Millis)],
-    ) -> Result<Vec<ArrayRef>, FeatureError> {
+    pub(crate) fn evaluate(&self, entities: &[Kept<'_>]) -> Result<Vec<ArrayRef>, FeatureError> {
         let wrong = self.wrong();
-        let gathered = Gathered::new(entities, &self.windows);
+        let mut zones = Vec::new();
+        let mut given = Vec::with_capacity(entities.len());
+        for kept in entities {
+            match self.zone {
+                Some(z) => {
+                    let name = self.contexts.newest_text(z, kept)?;
+                    given.push(Given { zone: zone_named(name.as_deref()), resolution: self.resolution });
+                    zones.push(name);
+                }
+                None => given.push(Given { zone: jiff::tz::TimeZone::UTC, resolution: self.resolution }),
+            }
+        }
+        let gathered = Gathered::new(entities, &self.windows, &given);
         let stored = if self.stored.is_empty() {
             Vec::new()
         } else {
             let rows = gathered.bytes.iter().map(|b| self.parser.parse(b));
             self.converter.convert_rows(rows).map_err(|e| wrong(e.into()))?
         };
+        let (inputs, mask) = match &self.late {
+            None => (stored, None),
+            Some(late) => self.late_inputs(late, entities, &gathered, &stored)?,
+        };
         let argument = |a: &Argument| -> Result<ArrayRef, FeatureError> {
             Ok(match a {
-                Argument::Stored(i) => stored[*i].clone(),
+                Argument::Input(i) => inputs[*i].clone(),
                 Argument::Time => {
                     Arc::new(TimestampMillisecondArray::from(gathered.times.clone()).with_timezone("+00:00"))
                 }
@@ -220,12 +308,18 @@ impl Kernel {
                 values = values.iter().map(codes).collect();
             }
             let filter = a.filter.as_ref().map(&argument).transpose()?;
-            let merged =
-                gathered.aggregate(a, &values, filter.as_ref().map(|f| f.as_boolean())).map_err(&wrong)?;
-            results.push(merged);
+            let filter = match (filter.as_ref().map(|f| f.as_boolean()), &mask) {
+                (Some(f), Some(m)) => Some(and_kleene(f, m).map_err(|e| wrong(e.into()))?),
+                (f, m) => f.or(m.as_ref()).cloned(),
+            };
+            results.push(gathered.aggregate(a, &values, filter.as_ref()).map_err(&wrong)?);
         }
         // Rows so far: every window of the first entity, then of the second, …
-        let flat = self.finish(entities.len() * self.windows.len(), results)?;
+        let of_rows = |i: usize| std::iter::repeat_n(i, self.windows.len());
+        let instants: Vec<_> = (0..entities.len()).flat_map(of_rows).map(|i| Some(entities[i].at)).collect();
+        let zones: Vec<_> =
+            (0..entities.len()).flat_map(of_rows).map(|i| zones.get(i).and_then(|z| z.as_deref())).collect();
+        let flat = self.finish(results, &instants, &zones)?;
         let mut columns = Vec::with_capacity(self.windows.len() * flat.len());
         for k in 0..self.windows.len() {
             let pick: UInt32Array =
@@ -237,10 +331,48 @@ impl Kernel {
         Ok(columns)
     }
 
-    /// Applies the output expressions to the aggregates' results and brings them to their kept types.
-    fn finish(&self, rows: usize, results: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, FeatureError> {
+    /// Inputs of the aggregates, and which events count, where that depends on slowly changing tables.
+    fn late_inputs(
+        &self,
+        late: &Late,
+        entities: &[Kept<'_>],
+        gathered: &Gathered<'_>,
+        stored: &[ArrayRef],
+    ) -> Result<(Vec<ArrayRef>, Option<BooleanArray>), FeatureError> {
         let wrong = self.wrong();
+        let rows = gathered.times.len();
+        let timelines = Timelines::new(&self.contexts, entities, gathered)?;
+        let batch = joined(&self.source, rows, |index, origin| match origin {
+            Origin::Context(table, column) => timelines.column(*table, *column).map(Some),
+            _ => Ok(late.kept.iter().position(|k| *k == index).map(|i| stored[i].clone())),
+        })?;
+        let evaluate =
+            |e: &Arc<dyn PhysicalExpr>| e.evaluate(&batch).and_then(|v| v.into_array(rows)).map_err(&wrong);
+        let inputs = late.inputs.iter().map(evaluate).collect::<Result<_, _>>()?;
+        let mut mask: Option<BooleanArray> = None;
+        for f in &late.filters {
+            let f = evaluate(f)?;
+            let f = prep_null_mask_filter(f.as_boolean());
+            mask = Some(match mask {
+                None => f,
+                Some(m) => and_kleene(&m, &f).map_err(|e| wrong(e.into()))?,
+            });
+        }
+        Ok((inputs, mask))
+    }
+
+    /// Applies the output expressions to the aggregates' results and brings them to their kept types.
+    fn finish(
+        &self,
+        mut results: Vec<ArrayRef>,
+        instants: &[Option<Millis>],
+        zones: &[Option<&str>],
+    ) -> Result<Vec<ArrayRef>, FeatureError> {
+        let wrong = self.wrong();
+        let rows = instants.len();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        results.push(Arc::new(TimestampMillisecondArray::from(instants.to_vec()).with_timezone("+00:00")));
+        results.push(Arc::new(StringArray::from(zones.to_vec())));
         let batch = RecordBatch::try_new_with_options(loosened(&self.results), results, &options)
             .map_err(|e| wrong(e.into()))?;
         let finish_one = |(e, t): &(Arc<dyn PhysicalExpr>, DataType)| {
@@ -292,10 +424,11 @@ fn loosened(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Collects the distinct columns an event must keep.
+/// Collects the distinct inputs of the aggregates.
 struct Columns {
-    stored: Vec<Arc<dyn PhysicalExpr>>,
-    schema: SchemaRef,
+    inputs: Vec<Arc<dyn PhysicalExpr>>,
+    /// Place of the signals' time.
+    time: usize,
 }
 
 impl Columns {
@@ -303,121 +436,14 @@ impl Columns {
         if let Some(l) = e.downcast_ref::<Literal>() {
             return Argument::Constant(l.value().clone());
         }
-        if e.downcast_ref::<Column>().is_some_and(|c| self.schema.field(c.index()).name() == "time") {
+        if e.downcast_ref::<Column>().is_some_and(|c| c.index() == self.time) {
             return Argument::Time;
         }
-        let known = self.stored.iter().position(|s| s == e);
-        Argument::Stored(known.unwrap_or_else(|| {
-            self.stored.push(e.clone());
-            self.stored.len() - 1
+        let known = self.inputs.iter().position(|s| s == e);
+        Argument::Input(known.unwrap_or_else(|| {
+            self.inputs.push(e.clone());
+            self.inputs.len() - 1
         }))
-    }
-}
-
-/// The events of several entities inside their longest windows, each with the ring it falls into.
-///
-/// Only rings that hold events are numbered: an accumulator takes a group it was never given for one whose
-/// values were all accepted.
-struct Gathered<'a> {
-    bytes: Vec<&'a [u8]>,
-    times: Vec<Millis>,
-    /// Ring of each event.
-    ring: Vec<usize>,
-    rings: usize,
-    /// For each pair of a ring and a window that it belongs to: the ring, and the window's group.
-    merge_rings: Vec<u32>,
-    merge_groups: Vec<usize>,
-    groups: usize,
-    /// For each entity and window: its group, or `groups` when the window is empty.
-    scatter: UInt32Array,
-}
-
-impl<'a> Gathered<'a> {
-    fn new(entities: &[(EventList<'a>, Millis)], windows: &[Millis]) -> Self {
-        let mut g = Gathered {
-            bytes: Vec::new(),
-            times: Vec::new(),
-            ring: Vec::new(),
-            rings: 0,
-            merge_rings: Vec::new(),
-            merge_groups: Vec::new(),
-            groups: 0,
-            scatter: UInt32Array::from(Vec::<u32>::new()),
-        };
-        let mut scatter: Vec<Option<usize>> = Vec::with_capacity(entities.len() * windows.len());
-        let mut rings_of: Vec<(usize, usize)> = Vec::new(); // (window index at which a ring enters, ring)
-        for (events, at) in entities {
-            rings_of.clear();
-            let upper = events.count_until(*at);
-            let mut edge = upper;
-            for (k, w) in windows.iter().enumerate() {
-                // The ring between this window's lower edge and the shorter window's.
-                let lower = events.count_until(at - w);
-                if lower < edge {
-                    for i in lower..edge {
-                        g.bytes.push(events.bytes(i));
-                        g.times.push(events.time(i));
-                        g.ring.push(g.rings);
-                    }
-                    rings_of.push((k, g.rings));
-                    g.rings += 1;
-                    edge = lower;
-                }
-                if rings_of.is_empty() {
-                    scatter.push(None);
-                } else {
-                    for (_, ring) in &rings_of {
-                        g.merge_rings.push(*ring as u32);
-                        g.merge_groups.push(g.groups);
-                    }
-                    scatter.push(Some(g.groups));
-                    g.groups += 1;
-                }
-            }
-        }
-        g.scatter = scatter.into_iter().map(|s| s.unwrap_or(g.groups) as u32).collect();
-        g
-    }
-
-    /// One aggregate's value for every entity and window.
-    fn aggregate(
-        &self,
-        a: &Aggregation,
-        values: &[ArrayRef],
-        filter: Option<&BooleanArray>,
-    ) -> Result<ArrayRef, datafusion::error::DataFusionError> {
-        if self.rings == 0 {
-            return Ok(take(&a.empty, &self.scatter, None)?);
-        }
-        let mut partial = accumulator(&a.expr)?;
-        partial.update_batch(values, &self.ring, filter, self.rings)?;
-        let dense = if self.merge_rings.len() == self.rings {
-            // Every ring is a window of its own: nothing to merge.
-            partial.evaluate(EmitTo::All)?
-        } else {
-            let states = partial.state(EmitTo::All)?;
-            let pick = UInt32Array::from(self.merge_rings.clone());
-            let mut picked = Vec::with_capacity(states.len());
-            for s in &states {
-                picked.push(take(s, &pick, None)?);
-            }
-            let mut merged = accumulator(&a.expr)?;
-            merged.merge_batch(&picked, &self.merge_groups, self.groups)?;
-            merged.evaluate(EmitTo::All)?
-        };
-        let with_empty = concat(&[dense.as_ref(), a.empty.as_ref()])?;
-        Ok(take(&with_empty, &self.scatter, None)?)
-    }
-}
-
-fn accumulator(
-    e: &Arc<AggregateFunctionExpr>,
-) -> Result<Box<dyn GroupsAccumulator>, datafusion::error::DataFusionError> {
-    if e.groups_accumulator_supported() {
-        e.create_groups_accumulator()
-    } else {
-        let e = e.clone();
-        Ok(Box::new(GroupsAccumulatorAdapter::new(move || e.create_accumulator())))
     }
 }
 

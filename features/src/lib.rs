@@ -9,18 +9,23 @@
 //! | [`view`] | a definition, parsed and planned |
 //! | [`kernel`] | events in, values out: the one place where values are made |
 //! | [`events`] | the events kept for an entity |
+//! | [`contexts`] | what is kept of slowly changing tables |
 //! | [`row`] | the stored form of an entity's values and events |
 //! | [`registry`] | all views; names resolved once |
 //! | [`online`] | values for now: trait, `embedded` |
 //! | [`offline`] | history: trait, `parquet` |
+//! | [`history`] | what is kept of entities, made again from history |
 //! | [`past`] | point-in-time joins |
 //! | [`reference`] | the same values as plain batch SQL, to compare with |
 //! | [`store`] | reads, now and as of |
 //! | [`table`] | values of many entities side by side |
 //! | [`value`] | values at the boundary, free of Arrow |
 
+pub mod contexts;
 pub mod error;
 pub mod events;
+mod gather;
+pub mod history;
 pub mod kernel;
 pub mod offline;
 pub mod online;

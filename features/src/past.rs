@@ -3,7 +3,7 @@
 //! The rows asked for and the signals of a view both come ordered by entity, so each entity's signals are
 //! read once and only one entity's are in memory; the values are made by the view's kernel, as everywhere.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array},
@@ -15,7 +15,8 @@ use ingest::Millis;
 
 use crate::{
     error::FeatureError,
-    events::{EventBuffer, EventList},
+    events::{EventBuffer, EventList, Events},
+    kernel::Kept,
     offline::{BatchStream, OfflineStore, ScanFilter},
     registry::{Prepared, PreparedView},
     view::View,
@@ -97,14 +98,23 @@ fn of_view(
     let mut subjects: Vec<String> = sorted.iter().map(|(e, _)| (*e).to_owned()).collect();
     subjects.dedup();
     let instants = || sorted.iter().map(|(_, t)| *t);
+    let contexts = ContextRows::read(history, view, &subjects, instants().max())?;
     let filter = ScanFilter {
         subjects: Some(subjects),
         after: instants().min().map(|t| t.saturating_sub(view.longest())),
         until: instants().max(),
         ..ScanFilter::default()
     };
-    let mut pile =
-        Pile { view, known, late, done: 0, lists: Vec::new(), asked: Vec::new(), pieces: Vec::new() };
+    let mut pile = Pile {
+        view,
+        known,
+        contexts: &contexts,
+        late,
+        done: 0,
+        lists: Vec::new(),
+        asked: Vec::new(),
+        pieces: Vec::new(),
+    };
     let mut at = 0;
     for found in (ByEntity { stream: history.stream(&view.table, &filter)?, rest: None }) {
         let (entity, signals) = found?;
@@ -133,12 +143,13 @@ fn of_view(
 struct Pile<'a> {
     view: &'a View,
     known: Known,
+    contexts: &'a ContextRows,
     late: &'a mut [bool],
     /// How many rows have been added.
     done: usize,
     lists: Vec<EventBuffer>,
-    /// For each row its list, if it has one, and its instant.
-    asked: Vec<(Option<usize>, Millis)>,
+    /// For each row its list, if it has one, its rows of slowly changing tables, and its instant.
+    asked: Vec<(Option<usize>, Vec<EventBuffer>, Millis)>,
     /// Finished columns.
     pieces: Vec<Vec<ArrayRef>>,
 }
@@ -154,17 +165,17 @@ impl Pile<'_> {
         debug_assert_eq!(rows.start, self.done, "rows are added in order");
         self.done = rows.end;
         let Some(signals) = signals else {
-            self.asked.extend(sorted[rows].iter().map(|(_, at)| (None, *at)));
+            for k in rows {
+                let contexts = self.contexts_of(sorted, k);
+                self.asked.push((None, contexts, sorted[k].1));
+            }
             return self.evaluate_if_many();
         };
         let events = self.view.project(signals)?;
         let times: Vec<Millis> = (0..events.len()).map(|i| events.get(i).0).collect();
-        let arrivals: Vec<Millis> = match (self.known, signals.column_by_name("received_at")) {
-            (Known::ByThen, Some(column)) => {
-                let all = column.as_primitive::<TimestampMillisecondType>().values();
-                events.rows.iter().map(|r| all[*r as usize]).collect()
-            }
-            _ => vec![Millis::MIN; events.len()],
+        let arrivals = match self.known {
+            Known::ByThen => arrivals(&events, signals),
+            Known::ByNow => vec![Millis::MIN; events.len()],
         };
         let mut shared = None;
         for k in rows {
@@ -178,9 +189,18 @@ impl Pile<'_> {
             } else {
                 *shared.get_or_insert_with(|| self.keep((0..events.len()).map(|i| events.get(i))))
             };
-            self.asked.push((Some(list), at));
+            let contexts = self.contexts_of(sorted, k);
+            self.asked.push((Some(list), contexts, at));
         }
         self.evaluate_if_many()
+    }
+
+    /// What was known of slowly changing tables for row `k`.
+    fn contexts_of(&mut self, sorted: &[(&str, Millis)], k: usize) -> Vec<EventBuffer> {
+        let (entity, at) = sorted[k];
+        let (lists, late) = self.contexts.of(self.view, entity, at, self.known);
+        self.late[k] |= late;
+        lists
     }
 
     fn keep<'e>(&mut self, events: impl Iterator<Item = (Millis, &'e [u8])>) -> usize {
@@ -198,12 +218,77 @@ impl Pile<'_> {
             return Ok(());
         }
         let list = |i: &Option<usize>| i.map_or_else(EventList::default, |i| self.lists[i].as_list());
-        let asked: Vec<(EventList<'_>, Millis)> = self.asked.iter().map(|(i, at)| (list(i), *at)).collect();
+        let asked: Vec<Kept<'_>> = self
+            .asked
+            .iter()
+            .map(|(i, contexts, at)| Kept {
+                events: list(i),
+                contexts: contexts.iter().map(EventBuffer::as_list).collect(),
+                at: *at,
+            })
+            .collect();
         let columns = self.view.evaluate(&asked)?;
         self.pieces.push(columns);
         self.asked.clear();
         self.lists.clear();
         Ok(())
+    }
+}
+
+fn arrivals(events: &Events, rows: &RecordBatch) -> Vec<Millis> {
+    match rows.column_by_name("received_at") {
+        Some(column) => {
+            let all = column.as_primitive::<TimestampMillisecondType>().values();
+            events.rows.iter().map(|r| all[*r as usize]).collect()
+        }
+        None => vec![Millis::MIN; events.len()],
+    }
+}
+
+/// A row of a slowly changing table: its time, its bytes, its arrival.
+type Change = (Millis, Vec<u8>, Millis);
+
+/// Rows of a view's slowly changing tables, by entity and table.
+struct ContextRows(HashMap<String, Vec<Vec<Change>>>);
+
+impl ContextRows {
+    fn read(
+        history: &dyn OfflineStore,
+        view: &View,
+        subjects: &[String],
+        until: Option<Millis>,
+    ) -> Result<Self, FeatureError> {
+        let mut rows: HashMap<String, Vec<Vec<Change>>> = HashMap::new();
+        let filter = ScanFilter { subjects: Some(subjects.to_owned()), until, ..ScanFilter::default() };
+        for (number, table) in view.contexts().enumerate() {
+            for batch in history.scan(table, &filter)? {
+                let found = view.project_context(number, &batch)?;
+                let names = self::subjects(&batch)?;
+                for (i, arrival) in arrivals(&found, &batch).into_iter().enumerate() {
+                    let of = rows.entry(names.value(found.rows[i] as usize).to_owned()).or_default();
+                    of.resize_with(view.context_tables(), Vec::new);
+                    let (time, bytes) = found.get(i);
+                    of[number].push((time, bytes.to_vec(), arrival));
+                }
+            }
+        }
+        Ok(ContextRows(rows))
+    }
+
+    /// The rows that count for an entity at an instant, and whether some that arrived later are left out.
+    fn of(&self, view: &View, entity: &str, at: Millis, known: Known) -> (Vec<EventBuffer>, bool) {
+        let mut late = false;
+        let Some(tables) = self.0.get(entity) else {
+            return (vec![EventBuffer::default(); view.context_tables()], false);
+        };
+        let list = |rows: &Vec<Change>| {
+            let by_then = |r: &&Change| known == Known::ByNow || r.2 <= at;
+            late |= rows.iter().any(|r| r.0 <= at && !by_then(&r));
+            let mut kept: Vec<(Millis, &[u8])> =
+                rows.iter().filter(by_then).map(|(t, b, _)| (*t, b.as_slice())).collect();
+            EventBuffer::merge(EventList::default(), &mut kept, Millis::MIN)
+        };
+        (tables.iter().map(list).collect(), late)
     }
 }
 

@@ -15,14 +15,14 @@ use crate::{
     kernel::Kernel,
     table::Columns,
     value::{Value, ValueType},
-    view::{Definition, Output, View, parse, plan},
+    view::{Definition, Output, ReferenceTable, View, parse, plan},
 };
 
 /// The views that ship with the binary.
 const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/views.rs"));
 
 /// Counts up when the meaning of a row's bytes or of a value changes without any definition changing.
-const ENGINE_FORMAT: &str = "engine 1";
+const ENGINE_FORMAT: &str = "engine 2";
 
 /// The feature views, by number and by name.
 #[derive(Debug)]
@@ -36,19 +36,32 @@ impl Registry {
     ///
     /// # Errors
     /// The first definition that is wrong, with file, line and column; a directory that cannot be read.
-    pub fn load(catalogue: &Catalogue, dirs: &[PathBuf]) -> Result<Registry, FeatureError> {
+    pub fn load(
+        catalogue: &Catalogue,
+        tables: &[ReferenceTable],
+        dirs: &[PathBuf],
+    ) -> Result<Registry, FeatureError> {
         let mut texts: Vec<(String, String)> =
             BUILT_IN.iter().map(|(f, t)| ((*f).to_owned(), (*t).to_owned())).collect();
         for dir in dirs {
             texts.extend(read_dir(dir)?);
         }
         let texts: Vec<_> = texts.iter().map(|(f, t)| (f.as_str(), t.as_str())).collect();
-        Self::from_texts(catalogue, &texts)
+        Self::with_tables(catalogue, tables, &texts)
     }
 
     /// The views of these (file name, text) pairs alone.
     pub fn from_texts(catalogue: &Catalogue, texts: &[(&str, &str)]) -> Result<Registry, FeatureError> {
-        let ctx = plan::session(catalogue)?;
+        Self::with_tables(catalogue, &[], texts)
+    }
+
+    /// The same, with reference tables that they may join.
+    pub fn with_tables(
+        catalogue: &Catalogue,
+        tables: &[ReferenceTable],
+        texts: &[(&str, &str)],
+    ) -> Result<Registry, FeatureError> {
+        let ctx = plan::session(catalogue, tables)?;
         let mut registry = Registry { views: Vec::new(), by_name: HashMap::new() };
         for (file, text) in texts {
             for definition in parse::parse(file, text)? {
@@ -65,7 +78,7 @@ impl Registry {
                     });
                 }
                 let id = registry.views.len() as u32;
-                let view = compile(&ctx, definition, id)?;
+                let view = compile(&ctx, tables, definition, id)?;
                 registry.by_name.insert(view.name.to_string(), registry.views.len());
                 registry.views.push(Arc::new(view));
             }
@@ -105,11 +118,7 @@ impl Registry {
                     &mut parts[last]
                 }
             };
-            part.slots.push(PreparedSlot {
-                at,
-                slot,
-                window_ms: view.windows()[slot / view.outputs.len()].millis,
-            });
+            part.slots.push(PreparedSlot { at, slot, window: slot / view.outputs.len() });
         }
         let names: Arc<[Arc<str>]> = names.iter().map(|n| n.as_ref().into()).collect();
         let mut cells = vec![(DataType::Null, Value::Null); names.len()];
@@ -161,43 +170,42 @@ impl Registry {
 
 fn compile(
     ctx: &datafusion::execution::context::SessionContext,
+    tables: &[ReferenceTable],
     definition: Definition,
     id: u32,
 ) -> Result<View, FeatureError> {
-    let plan = plan::plan(ctx, &definition)?;
-    let (kernel, described) =
-        Kernel::new(&definition.name, &plan, &definition.windows).map_err(|e| match e {
-            FeatureError::Request(message) => FeatureError::Definition {
-                file: definition.file.clone(),
-                line: definition.select_at.0,
-                column: definition.select_at.1,
-                message,
-            },
-            other => other,
-        })?;
-    let outputs = plan
-        .outputs
-        .iter()
-        .zip(described)
-        .map(|((name, _), (data_type, empty))| Output {
-            name: name.clone(),
-            kind: kind(&data_type),
-            data_type,
-            empty,
-        })
-        .collect();
+    let plan = plan::plan(ctx, tables, &definition)?;
+    let table = plan.source.table.clone();
+    let names: Vec<String> = plan.outputs.iter().map(|(name, _)| name.clone()).collect();
     let mut h = xxhash_rust::xxh3::Xxh3::new();
     h.update(ENGINE_FORMAT.as_bytes());
+    h.update(format!("{:?}", plan.source.fact).as_bytes());
+    plan.source.contexts.iter().for_each(|c| h.update(format!("{c:?}").as_bytes()));
+    plan.source.references.iter().for_each(|r| h.update(r.fingerprint().as_bytes()));
+    let (kernel, described) = Kernel::new(&definition, plan).map_err(|e| match e {
+        FeatureError::Request(message) => FeatureError::Definition {
+            file: definition.file.clone(),
+            line: definition.select_at.0,
+            column: definition.select_at.1,
+            message,
+        },
+        other => other,
+    })?;
+    let outputs = names
+        .into_iter()
+        .zip(described)
+        .map(|(name, (data_type, empty))| Output { name, kind: kind(&data_type), data_type, empty })
+        .collect();
     h.update(definition.entity.as_bytes());
     for w in &definition.windows {
-        h.update(&w.millis.to_le_bytes());
+        h.update(format!("{:?}", w.span).as_bytes());
     }
+    h.update(&definition.resolution_ms.to_le_bytes());
     h.update(definition.select.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
-    h.update(format!("{:?}", plan.input).as_bytes());
     let version = h.digest();
     Ok(View {
         id,
-        table: plan.table,
+        table,
         outputs,
         version,
         version_text: format!("{version:016x}").into(),
@@ -270,7 +278,8 @@ pub(crate) struct PreparedSlot {
     pub at: usize,
     /// Place in the view's row.
     pub slot: usize,
-    pub window_ms: i64,
+    /// Place of its window.
+    pub window: usize,
 }
 
 /// A view as the registry read shows it.

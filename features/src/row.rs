@@ -3,7 +3,8 @@
 //!
 //! Layout, little-endian: format (1), view version (8), partition (4), next offset (8), from (8), until (8),
 //! newest event (8), count of events (4), length of the text heap (4), then 9 bytes a value (tag, payload),
-//! the text heap, and the events ([`crate::events`]).
+//! the text heap, for each slowly changing table of the view the count of its rows (4), their length (4) and
+//! they themselves, and the events ([`crate::events`]).
 
 use arrow::array::ArrayRef;
 use ingest::{
@@ -11,20 +12,27 @@ use ingest::{
     log::{Offset, Partition},
 };
 
-use crate::{events::EventList, kernel::value_at, value::Value, view::View};
+use crate::{
+    events::{EventBuffer, EventList},
+    kernel::{Kept, value_at},
+    value::Value,
+    view::View,
+};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER: usize = 53;
 const SLOT: usize = 9;
 
 /// A row, read in place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Row<'a> {
     bytes: &'a [u8],
     slots: usize,
     heap: usize,
     /// The events behind future values.
     pub events: EventList<'a>,
+    /// Rows of the view's slowly changing tables, one list a table.
+    pub contexts: Vec<EventList<'a>>,
 }
 
 /// What a row says of itself, apart from values and events.
@@ -54,8 +62,17 @@ impl<'a> Row<'a> {
         let count = u32::from_le_bytes(bytes.get(45..49)?.try_into().ok()?) as usize;
         let heap_len = u32::from_le_bytes(bytes.get(49..53)?.try_into().ok()?) as usize;
         let heap = HEADER + slots * SLOT;
-        let events = EventList::parse(count, bytes.get(heap + heap_len..)?)?;
-        let row = Row { bytes, slots, heap, events };
+        let mut rest = bytes.get(heap + heap_len..)?;
+        let mut contexts = Vec::with_capacity(view.context_tables());
+        for _ in 0..view.context_tables() {
+            let (count, after) = rest.split_first_chunk::<4>()?;
+            let (len, after) = after.split_first_chunk::<4>()?;
+            let (list, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            contexts.push(EventList::parse(u32::from_le_bytes(*count) as usize, list)?);
+            rest = after;
+        }
+        let events = EventList::parse(count, rest)?;
+        let row = Row { bytes, slots, heap, events, contexts };
         (row.u64_at(1) == view.version).then_some(row)
     }
 
@@ -74,6 +91,11 @@ impl<'a> Row<'a> {
             until: self.u64_at(29) as i64,
             newest: self.u64_at(37) as i64,
         }
+    }
+
+    /// What is kept of the entity, asked at an instant.
+    pub fn kept(&self, at: Millis) -> Kept<'a> {
+        Kept { events: self.events, contexts: self.contexts.clone(), at }
     }
 
     /// One finished value.
@@ -98,12 +120,13 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Writes a row: the values of row `index` of evaluated `columns`, and the events.
+/// Writes a row: the values of row `index` of evaluated `columns`, and what is kept of the entity.
 pub fn write(
     header: RowHeader,
     columns: &[ArrayRef],
     index: usize,
-    events: &crate::events::EventBuffer,
+    events: &EventBuffer,
+    contexts: &[EventBuffer],
 ) -> Vec<u8> {
     let mut heap = Vec::new();
     let mut to = Vec::with_capacity(HEADER + columns.len() * SLOT + events.len() * 48);
@@ -134,6 +157,14 @@ pub fn write(
     }
     to[49..53].copy_from_slice(&(heap.len() as u32).to_le_bytes());
     to.extend_from_slice(&heap);
+    for c in contexts {
+        to.extend_from_slice(&(c.len() as u32).to_le_bytes());
+        let at = to.len();
+        to.extend_from_slice(&[0; 4]);
+        c.write_to(&mut to);
+        let len = (to.len() - at - 4) as u32;
+        to[at..at + 4].copy_from_slice(&len.to_le_bytes());
+    }
     events.write_to(&mut to);
     to
 }

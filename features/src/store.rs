@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use crate::{
     error::FeatureError,
-    events::{EventBuffer, EventList},
-    kernel::value_at,
-    offline::{OfflineStore, ScanFilter},
+    history::PastEvents,
+    kernel::{Kept, value_at},
+    offline::OfflineStore,
     online::OnlineStore,
     registry::{Prepared, PreparedView, Registry},
     row::Row,
@@ -126,14 +126,20 @@ impl FeatureStore {
         ages: &mut [Option<i64>],
     ) -> Result<Option<(Partition, Offset)>, FeatureError> {
         let stored = self.online.get(&part.view, entity)?;
-        let Some(stored) = stored.as_deref().and_then(|b| Row::parse(b, &part.view)) else { return Ok(None) };
-        let header = stored.header();
-        let newest = stored.events.newest_until(now);
-        if header.from <= now && now < header.until {
-            fill(values, ages, part, |slot| stored.value(slot), newest, now);
+        let Some(stored) = stored.as_deref().and_then(|b| Row::parse(b, &part.view)) else {
+            if part.view.ages() {
+                let nothing = part.view.nothing(now);
+                let computed = part.view.evaluate(std::slice::from_ref(&nothing))?;
+                fill(values, ages, part, |slot| value_at(&computed[slot], 0), &nothing)?;
+            }
+            return Ok(None);
+        };
+        let (header, kept) = (stored.header(), stored.kept(now));
+        if header.from <= now && now < header.until && !part.view.ages() {
+            fill(values, ages, part, |slot| stored.value(slot), &kept)?;
         } else {
-            let computed = part.view.evaluate(&[(stored.events, now)])?;
-            fill(values, ages, part, |slot| value_at(&computed[slot], 0), newest, now);
+            let computed = part.view.evaluate(std::slice::from_ref(&kept))?;
+            fill(values, ages, part, |slot| value_at(&computed[slot], 0), &kept)?;
         }
         Ok(Some((header.partition, header.next_offset)))
     }
@@ -187,84 +193,16 @@ impl FeatureStore {
         let mut rows: Vec<_> = entities.iter().map(|e| blank(prepared, e.as_ref(), as_of)).collect();
         for part in &prepared.parts {
             let subjects: Vec<&str> = entities.iter().map(|e| e.as_ref()).collect();
-            let filter = ScanFilter {
-                subjects: Some(subjects.iter().map(|s| (*s).to_owned()).collect()),
-                after: Some(as_of - part.view.longest()),
-                until: Some(as_of),
-                ..ScanFilter::default()
-            };
-            let past = PastEvents::read(self.history.as_ref(), &part.view, &filter)?;
-            let lists: Vec<_> = subjects.iter().map(|s| (past.of(s), as_of)).collect();
+            let past = PastEvents::read(self.history.as_ref(), &part.view, &subjects, as_of)?;
+            let lists: Vec<_> = subjects.iter().map(|s| past.of(s, as_of)).collect();
             let values = part.view.evaluate(&lists)?;
-            for (i, (row, (events, _))) in rows.iter_mut().zip(&lists).enumerate() {
-                let newest = events.newest_until(as_of);
+            for (i, (row, kept)) in rows.iter_mut().zip(&lists).enumerate() {
                 let FeatureRow { values: to, age_ms, .. } = &mut *row;
-                fill(to, age_ms, part, |slot| value_at(&values[slot], i), newest, as_of);
+                fill(to, age_ms, part, |slot| value_at(&values[slot], i), kept)?;
                 push_part(row, part, past.position(subjects[i]));
             }
         }
         Ok(rows)
-    }
-}
-
-/// Events of a view found in history, by entity.
-#[derive(Default)]
-pub struct PastEvents {
-    entities: std::collections::HashMap<String, (EventBuffer, Position)>,
-}
-
-impl PastEvents {
-    /// Reads what a filter lets through of the view's signal table.
-    pub fn read(
-        history: &dyn OfflineStore,
-        view: &crate::view::View,
-        filter: &ScanFilter,
-    ) -> Result<PastEvents, FeatureError> {
-        let mut past = PastEvents::default();
-        for batch in history.scan(&view.table, filter)? {
-            past.add(view, &batch)?;
-        }
-        Ok(past)
-    }
-
-    fn add(
-        &mut self,
-        view: &crate::view::View,
-        batch: &arrow::array::RecordBatch,
-    ) -> Result<(), FeatureError> {
-        use arrow::{
-            array::AsArray,
-            datatypes::{UInt32Type, UInt64Type},
-        };
-        let events = view.project(batch)?;
-        let missing = |c| FeatureError::Damaged(format!("history of {} has no column {c}", view.table));
-        let column = |c| batch.column_by_name(c).ok_or_else(|| missing(c));
-        let subjects = column("subject")?.as_string::<i32>();
-        let partitions = column("partition")?.as_primitive::<UInt32Type>();
-        let offsets = column("offset")?.as_primitive::<UInt64Type>();
-        let mut by_entity: std::collections::HashMap<&str, Vec<usize>> = Default::default();
-        for (i, row) in events.rows.iter().enumerate() {
-            by_entity.entry(subjects.value(*row as usize)).or_default().push(i);
-        }
-        for (entity, found) in by_entity {
-            let (buffer, position) = self.entities.entry(entity.to_owned()).or_default();
-            let mut new: Vec<_> = found.iter().map(|i| events.get(*i)).collect();
-            *buffer = EventBuffer::merge(buffer.as_list(), &mut new, Millis::MIN);
-            for i in found {
-                let row = events.rows[i] as usize;
-                position.advance(partitions.value(row), offsets.value(row));
-            }
-        }
-        Ok(())
-    }
-
-    /// The events of one entity.
-    pub fn of(&self, entity: &str) -> EventList<'_> {
-        self.entities.get(entity).map(|(b, _)| b.as_list()).unwrap_or_default()
-    }
-
-    fn position(&self, entity: &str) -> Position {
-        self.entities.get(entity).map(|(_, p)| p.clone()).unwrap_or_default()
     }
 }
 
@@ -283,14 +221,15 @@ fn fill(
     ages: &mut [Option<i64>],
     part: &PreparedView,
     value: impl Fn(usize) -> Value,
-    newest: Option<Millis>,
-    now: Millis,
-) {
-    let age = newest.map(|t| now - t);
+    kept: &Kept<'_>,
+) -> Result<(), FeatureError> {
+    let (newest, held) = part.view.newest_in(kept)?;
+    let age = newest.map(|t| kept.at - t);
     for s in &part.slots {
         values[s.at] = value(s.slot);
-        ages[s.at] = age.filter(|a| *a < s.window_ms);
+        ages[s.at] = age.filter(|_| held[s.window]);
     }
+    Ok(())
 }
 
 fn push_part(row: &mut FeatureRow, part: &PreparedView, position: Position) {

@@ -12,7 +12,7 @@ fn catalogue() -> Catalogue {
 
 #[test]
 fn the_shipped_views_plan() {
-    let registry = Registry::load(&catalogue(), &[]).unwrap_or_else(|e| panic!("{e}"));
+    let registry = Registry::load(&catalogue(), &[], &[]).unwrap_or_else(|e| panic!("{e}"));
     assert!(registry.views().len() >= 8, "{}", registry.views().len());
     for v in registry.describe() {
         assert!(!v.description.is_empty(), "{} has no comment above it", v.view);
@@ -119,7 +119,7 @@ fn mistakes_name_place_and_remedy() {
         (
             "SELECT t.subject AS user_id, count(*) AS n FROM task_completed t JOIN task_created c ON t.id = c.id GROUP BY t.subject",
             "v.sql:3:4: ",
-            "joins are not supported",
+            "joins are LEFT JOINs; found Inner",
         ),
         (
             "SELECT subject AS user_id, count(*) AS n FROM (SELECT * FROM task_completed LIMIT 2) GROUP BY subject",
@@ -144,7 +144,7 @@ fn mistakes_name_place_and_remedy() {
 
 #[test]
 fn unknown_names_are_refused_with_the_nearest() {
-    let registry = Registry::load(&catalogue(), &[]).unwrap();
+    let registry = Registry::load(&catalogue(), &[], &[]).unwrap();
     let message = registry.prepare(&["task_activity.complete_24h"]).unwrap_err().to_string();
     assert!(message.contains("did you mean `task_activity.completed_24h`"), "{message}");
     assert!(registry.prepare_views(&["nosuch"]).is_err());

@@ -82,7 +82,7 @@ fn stream(registry: &Registry, halves: &[Vec<arrow::array::RecordBatch>; 2]) -> 
                     >(times);
                     shard.watermark = shard.watermark.max(arrow::compute::max(newest).unwrap());
                     let mut changes = Changes::default();
-                    shard.apply("task_completed", batch, &mut changes).unwrap();
+                    shard.apply(&[("task_completed", batch)], &mut changes).unwrap();
                     rows += changes.rows.len();
                 }
                 rows
@@ -162,7 +162,7 @@ fn tile_update(c: &mut Criterion) {
         group.bench_function(format!("10 views, batch of {batch}"), |b| {
             b.iter(|| {
                 let mut changes = Changes::default();
-                shard.apply("task_completed", next.next().unwrap(), &mut changes).unwrap();
+                shard.apply(&[("task_completed", next.next().unwrap())], &mut changes).unwrap();
                 changes.rows.len()
             });
         });
@@ -180,7 +180,7 @@ fn feature_read(c: &mut Criterion) {
     for batch in batches(&catalogue, 200_000, 20_000) {
         let mut changes = Changes::default();
         shard.watermark = START + SPAN;
-        shard.apply("task_completed", &batch, &mut changes).unwrap();
+        shard.apply(&[("task_completed", &batch)], &mut changes).unwrap();
         online.put_many(changes.rows).unwrap();
     }
     let now = START + SPAN;

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use features::{FeatureStore, View, offline::OfflineStore, online::OnlineStore, store::Applied};
+use features::{
+    FeatureStore, View, history::PastEvents, offline::OfflineStore, online::OnlineStore, store::Applied,
+};
 use ingest::{
     Clock, Millis,
     catalogue::Catalogue,
@@ -179,20 +181,14 @@ impl Job {
     fn fill_new_views(&mut self, fresh: &[Arc<View>]) -> Result<(), JobError> {
         for view in fresh {
             let oldest = self.shards.iter().map(|s| s.watermark).min().unwrap_or(Millis::MIN);
-            let filter = features::offline::ScanFilter {
-                after: Some(oldest.saturating_sub(view.horizon())),
-                ..Default::default()
-            };
-            let mut rows = 0;
-            for batch in self.history.stream(&view.table, &filter)? {
-                let batch = batch?;
-                rows += batch.num_rows();
-                for (shard, part) in crate::shard::by_partition(&batch, self.shards.len())? {
-                    let mut changes = Changes::default();
-                    self.shards[shard].apply_to(view, &part, &mut changes)?;
-                }
+            let after = oldest.saturating_sub(view.horizon());
+            let past = PastEvents::between(&*self.history, view, None, after, None)?;
+            let mut changes = Changes::default();
+            for shard in &mut self.shards {
+                shard.fill(view, &past, &mut changes)?;
             }
-            tracing::info!(view = %view.name, signals = rows, "a new view was filled from history");
+            let rows = changes.rows.len();
+            tracing::info!(view = %view.name, entities = rows, "a new view was filled from history");
         }
         Ok(())
     }
@@ -230,9 +226,9 @@ impl Job {
             let decoded = decode(catalogue, records, &mut shard.seen)?;
             shard.watermark = shard.watermark.max(decoded.newest.unwrap_or(Millis::MIN));
             let mut changes = Changes::default();
-            for (kind, batch) in &decoded.batches {
-                shard.apply(&kind.table, batch, &mut changes)?;
-            }
+            let tables: Vec<_> =
+                decoded.batches.iter().map(|(kind, batch)| (kind.table.as_str(), batch)).collect();
+            shard.apply(&tables, &mut changes)?;
             Ok((decoded, changes))
         };
         let work = self.shards.iter_mut().zip(&of_shard).filter(|(_, r)| !r.is_empty());

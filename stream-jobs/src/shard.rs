@@ -6,15 +6,17 @@ use arrow::{
     array::{
         ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array,
     },
-    datatypes::{UInt32Type, UInt64Type},
+    datatypes::UInt64Type,
 };
 use bytes::Bytes;
 use features::{
     FeatureError, View,
-    events::{EventBuffer, EventList},
+    contexts::merge_contexts,
+    events::{EventBuffer, Events},
+    history::PastEvents,
     online::OnlineRow,
     row::{self, Row, RowHeader},
-    view::ViewId,
+    view::{Kept, ViewId},
 };
 use hashbrown::{HashMap, HashSet};
 use ingest::{
@@ -60,6 +62,7 @@ struct ViewState {
 struct Touched {
     entity: Arc<str>,
     events: EventBuffer,
+    contexts: Vec<EventBuffer>,
     next_offset: Offset,
     /// The instant its values are computed for.
     at: Millis,
@@ -118,33 +121,28 @@ impl Shard {
         self.watermark.saturating_sub(longest)
     }
 
-    /// Adds a batch of signals of one table, all of this partition, in log order.
+    /// Adds the signals of a micro-batch, all of this partition: for each table its rows in log order.
     pub fn apply(
         &mut self,
-        table: &str,
-        signals: &RecordBatch,
+        tables: &[(&str, &RecordBatch)],
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
-        let watermark = self.watermark;
-        let partition = self.partition;
-        for v in self.views.iter_mut().filter(|v| v.view.table == table) {
-            v.apply(partition, watermark, signals, changes)?;
-        }
-        Ok(())
+        let (watermark, partition) = (self.watermark, self.partition);
+        self.views.iter_mut().try_for_each(|v| v.apply(partition, watermark, tables, changes))
     }
 
-    /// As [`apply`](Self::apply), for one view alone.
-    pub fn apply_to(
+    /// Begins a view from what history holds of its entities, of this partition among them.
+    pub fn fill(
         &mut self,
         view: &View,
-        signals: &RecordBatch,
+        past: &PastEvents,
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
-        let (partition, watermark) = (self.partition, self.watermark);
+        let (watermark, partition) = (self.watermark, self.partition);
         self.views
             .iter_mut()
             .filter(|v| v.view.id == view.id)
-            .try_for_each(|v| v.apply(partition, watermark, signals, changes))
+            .try_for_each(|v| v.fill(partition, watermark, past, changes))
     }
 
     /// How many rows there are.
@@ -217,57 +215,93 @@ impl ViewState {
         &mut self,
         partition: Partition,
         watermark: Millis,
-        signals: &RecordBatch,
+        tables: &[(&str, &RecordBatch)],
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
-        let events = self.view.project(signals)?;
-        if events.is_empty() {
-            return Ok(());
+        // What the batches hold for this view: signals, or changes of a slowly changing table by its number.
+        let mut found: Vec<(Option<usize>, &RecordBatch, Events)> = Vec::new();
+        for (table, batch) in tables {
+            if self.view.table == *table {
+                found.push((None, batch, self.view.project(batch)?));
+            }
+            for (number, context) in self.view.contexts().enumerate() {
+                if **context == **table {
+                    found.push((Some(number), batch, self.view.project_context(number, batch)?));
+                }
+            }
         }
-        let damaged =
-            |c: &str| FeatureError::Damaged(format!("a batch of {} lacks the column {c}", self.view.table));
-        let subjects =
-            signals.column_by_name("subject").ok_or_else(|| damaged("subject"))?.as_string::<i32>();
-        let offsets =
-            signals.column_by_name("offset").ok_or_else(|| damaged("offset"))?.as_primitive::<UInt64Type>();
-
-        let mut groups: HashMap<&str, Vec<usize>, ahash::RandomState> = HashMap::default();
-        for (i, row) in events.rows.iter().enumerate() {
-            groups.entry(subjects.value(*row as usize)).or_default().push(i);
+        let mut groups: HashMap<&str, Vec<(usize, usize)>, ahash::RandomState> = HashMap::default();
+        let mut offsets = Vec::with_capacity(found.len());
+        for (k, (_, batch, events)) in found.iter().enumerate() {
+            let subjects = column(batch, "subject")?.as_string::<i32>();
+            offsets.push(column(batch, "offset")?.as_primitive::<UInt64Type>());
+            for (i, row) in events.rows.iter().enumerate() {
+                groups.entry(subjects.value(*row as usize)).or_default().push((k, i));
+            }
         }
         let on_time = watermark.saturating_sub(self.view.definition.lateness_ms);
         let horizon = watermark.saturating_sub(self.view.horizon());
         let mut late = 0;
         let mut touched = Vec::with_capacity(groups.len());
-        for (entity, found) in groups {
+        for (entity, of_entity) in groups {
             let (entity, old) = match self.rows.get_key_value(entity) {
                 Some((e, b)) => (e.clone(), Row::parse(b, &self.view)),
                 None => (Arc::from(entity), None),
             };
-            let applied = old.map_or(0, |r| r.header().next_offset);
+            let applied = old.as_ref().map_or(0, |r| r.header().next_offset);
             let mut next_offset = applied;
-            let mut new = Vec::with_capacity(found.len());
-            for i in found {
-                let offset = offsets.value(events.rows[i] as usize);
+            let mut new = Vec::with_capacity(of_entity.len());
+            let mut changed = vec![Vec::new(); self.view.context_tables()];
+            for (k, i) in of_entity {
+                let (context, _, events) = &found[k];
+                let offset = offsets[k].value(events.rows[i] as usize);
                 if offset < applied {
                     continue; // in the row already: a replay after a crash
                 }
                 next_offset = next_offset.max(offset + 1);
                 let event = events.get(i);
                 late += usize::from(event.0 <= on_time);
-                new.push(event);
+                match context {
+                    None => new.push(event),
+                    Some(number) => changed[*number].push(event),
+                }
             }
-            if new.is_empty() {
+            if next_offset == applied {
                 continue;
             }
-            let merged = EventBuffer::merge(old.map(|r| r.events).unwrap_or_default(), &mut new, horizon);
-            if let Some(last) = merged.len().checked_sub(1) {
-                let at = merged.as_list().time(last);
-                touched.push(Touched { entity, events: merged, next_offset, at });
+            let (events, contexts) = merged(&self.view, old.as_ref(), &mut new, &mut changed, horizon);
+            if let Some(at) = newest(&events, &contexts) {
+                touched.push(Touched { entity, events, contexts, next_offset, at });
             }
         }
         if late > 0 {
             changes.late.push((self.view.clone(), late));
+        }
+        self.write(partition, touched, true, changes)
+    }
+
+    fn fill(
+        &mut self,
+        partition: Partition,
+        watermark: Millis,
+        past: &PastEvents,
+        changes: &mut Changes,
+    ) -> Result<(), FeatureError> {
+        let horizon = watermark.saturating_sub(self.view.horizon());
+        let mut touched = Vec::new();
+        for entity in past.entities() {
+            let position = past.position(entity);
+            let Some(next_offset) = position.0.get(&partition).copied() else { continue };
+            let kept = past.of(entity, Millis::MAX);
+            let events = EventBuffer::merge(kept.events, &mut [], horizon);
+            let contexts: Vec<_> =
+                kept.contexts.iter().map(|c| merge_contexts(*c, &mut [], horizon)).collect();
+            if let Some(at) = newest(&events, &contexts) {
+                touched.push(Touched { entity: entity.into(), events, contexts, next_offset, at });
+            }
+            if touched.len() >= 4_096 {
+                self.write(partition, std::mem::take(&mut touched), true, changes)?;
+            }
         }
         self.write(partition, touched, true, changes)
     }
@@ -286,9 +320,10 @@ impl ViewState {
         let mut touched = Vec::with_capacity(due.len());
         for entity in due {
             let Some(row) = self.rows.get(&entity).and_then(|b| Row::parse(b, &self.view)) else { continue };
-            let events = EventBuffer::merge(row.events, &mut [], horizon);
+            let mut nothing = vec![Vec::new(); self.view.context_tables()];
+            let (events, contexts) = merged(&self.view, Some(&row), &mut [], &mut nothing, horizon);
             let next_offset = row.header().next_offset;
-            touched.push(Touched { entity, events, next_offset, at: now });
+            touched.push(Touched { entity, events, contexts, next_offset, at: now });
         }
         self.write(partition, touched, false, changes)
     }
@@ -304,11 +339,10 @@ impl ViewState {
         if touched.is_empty() {
             return Ok(());
         }
-        let lists: Vec<(EventList<'_>, Millis)> =
-            touched.iter().map(|t| (t.events.as_list(), t.at)).collect();
-        let columns = self.view.evaluate(&lists)?;
+        let kept: Vec<Kept<'_>> = touched.iter().map(Touched::kept).collect();
+        let columns = self.view.evaluate(&kept)?;
+        let untils: Vec<Millis> = kept.iter().map(|k| self.view.next_change(k)).collect::<Result<_, _>>()?;
         changes.values.push((self.view.clone(), self.history(partition, &touched, by_signal, &columns)?));
-        let windows: Vec<Millis> = self.view.windows().iter().map(|w| w.millis).collect();
         for (i, t) in touched.into_iter().enumerate() {
             let list = t.events.as_list();
             let header = RowHeader {
@@ -316,11 +350,13 @@ impl ViewState {
                 partition,
                 next_offset: t.next_offset,
                 from: t.at,
-                until: list.next_change(t.at, &windows),
+                until: untils[i],
                 newest: list.newest_until(t.at).unwrap_or(Millis::MIN),
             };
             // Nothing left in any window: no row reads the same.
-            let bytes = (!list.is_empty()).then(|| Bytes::from(row::write(header, &columns, i, &t.events)));
+            let empty = list.is_empty() && t.contexts.iter().all(EventBuffer::is_empty);
+            let bytes =
+                (!empty).then(|| Bytes::from(row::write(header, &columns, i, &t.events, &t.contexts)));
             changes.rows.push(OnlineRow {
                 view: self.view.clone(),
                 entity: t.entity.clone(),
@@ -359,23 +395,37 @@ impl ViewState {
     }
 }
 
-/// The rows of a batch of signals by partition, each with its number.
-pub fn by_partition(
-    batch: &RecordBatch,
-    partitions: usize,
-) -> Result<Vec<(usize, RecordBatch)>, FeatureError> {
-    let damaged = || FeatureError::Damaged("a batch of signals lacks the column partition".to_owned());
-    let column = batch.column_by_name("partition").ok_or_else(damaged)?.as_primitive::<UInt32Type>();
-    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); partitions];
-    for (i, p) in column.values().iter().enumerate() {
-        if let Some(of_partition) = rows.get_mut(*p as usize) {
-            of_partition.push(i as u32);
-        }
+impl Touched {
+    fn kept(&self) -> Kept<'_> {
+        let contexts = self.contexts.iter().map(EventBuffer::as_list).collect();
+        Kept { events: self.events.as_list(), contexts, at: self.at }
     }
-    let take = |(p, rows): (usize, Vec<u32>)| {
-        let part = arrow::compute::take_record_batch(batch, &UInt32Array::from(rows));
-        part.map(|b| (p, b))
-            .map_err(|e| FeatureError::Compute { what: "signals".to_owned(), source: Box::new(e.into()) })
-    };
-    rows.into_iter().enumerate().filter(|(_, r)| !r.is_empty()).map(take).collect()
+}
+
+/// What is kept of an entity once `new` signals have come, and `changed` rows of slowly changing tables.
+fn merged(
+    view: &View,
+    old: Option<&Row<'_>>,
+    new: &mut [(Millis, &[u8])],
+    changed: &mut [Vec<(Millis, &[u8])>],
+    horizon: Millis,
+) -> (EventBuffer, Vec<EventBuffer>) {
+    debug_assert_eq!(changed.len(), view.context_tables());
+    let events = EventBuffer::merge(old.map(|r| r.events).unwrap_or_default(), new, horizon);
+    let list = |number: usize| old.map(|r| r.contexts[number]).unwrap_or_default();
+    let contexts =
+        changed.iter_mut().enumerate().map(|(number, new)| merge_contexts(list(number), new, horizon));
+    (events, contexts.collect())
+}
+
+/// The time of the newest among what is kept of an entity.
+fn newest(events: &EventBuffer, contexts: &[EventBuffer]) -> Option<Millis> {
+    let last = |b: &EventBuffer| b.len().checked_sub(1).map(|last| b.as_list().time(last));
+    contexts.iter().chain([events]).filter_map(last).max()
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, FeatureError> {
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| FeatureError::Damaged(format!("a batch of signals lacks the column {name}")))
 }

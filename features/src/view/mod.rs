@@ -4,9 +4,15 @@
 //! |---|---|
 //! | [`parse`] | the statement around the SELECT |
 //! | [`plan`] | the SELECT, planned by DataFusion and taken apart into a projection and aggregates |
+//! | [`source`] | its FROM: the signal table, and slowly changing and reference tables beside it |
+//! | [`time`] | `as_of()` and `local_time(t)` |
+//! | [`window`] | which events count at an instant |
 
 pub mod parse;
 pub mod plan;
+pub mod source;
+pub mod time;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -21,7 +27,9 @@ use crate::{
     kernel::Kernel,
     value::{Value, ValueType},
 };
-pub use parse::{Definition, Window};
+pub use parse::Definition;
+pub use source::ReferenceTable;
+pub use window::{Period, Span, Window};
 
 /// Number of a view within its registry.
 pub type ViewId = u32;
@@ -60,19 +68,66 @@ pub struct View {
 }
 
 impl View {
-    /// Its windows, shortest first.
+    /// Its windows: sliding ones first, the shortest first.
     pub fn windows(&self) -> &[Window] {
         &self.definition.windows
     }
 
     /// The longest look-back, in milliseconds.
     pub fn longest(&self) -> Millis {
-        self.definition.windows.last().map_or(0, |w| w.millis)
+        let reach = self.windows().iter().map(|w| w.span.reach()).max().unwrap_or(0);
+        reach.saturating_add(self.definition.resolution_ms)
     }
 
     /// How long a signal is kept in streaming state, measured back from the watermark.
     pub fn horizon(&self) -> Millis {
-        self.longest() + self.definition.lateness_ms
+        self.longest().saturating_add(self.definition.lateness_ms)
+    }
+
+    /// What is kept of an entity of which nothing is known.
+    pub fn nothing(&self, at: Millis) -> Kept<'static> {
+        Kept { events: EventList::default(), contexts: vec![EventList::default(); self.context_tables()], at }
+    }
+
+    /// Whether its values change with every instant, so that none is kept finished.
+    pub fn ages(&self) -> bool {
+        self.kernel.ages
+    }
+
+    /// How many slowly changing tables stand beside its signals.
+    pub fn context_tables(&self) -> usize {
+        self.kernel.contexts.tables().count()
+    }
+
+    /// The names of those, by number; one may come twice.
+    pub fn contexts(&self) -> impl Iterator<Item = &Arc<str>> + '_ {
+        self.kernel.contexts.tables()
+    }
+
+    /// Takes from a batch of slowly changing table number `table` what the view's state keeps.
+    pub fn project_context(&self, table: usize, rows: &RecordBatch) -> Result<Events, FeatureError> {
+        self.kernel.contexts.project(table, rows)
+    }
+
+    /// When the values at the instant of `kept` stop to hold, but for outputs that change with every instant.
+    pub fn next_change(&self, kept: &Kept<'_>) -> Result<Millis, FeatureError> {
+        let given = self.kernel.given(kept)?;
+        let events = window::next_change(self.windows(), &kept.events, kept.at, &given);
+        let newer = |list: &EventList<'_>| {
+            let known = list.count_until(kept.at);
+            if known < list.len() { list.time(known) } else { Millis::MAX }
+        };
+        Ok(kept.contexts.iter().map(newer).min().unwrap_or(Millis::MAX).min(events))
+    }
+
+    /// For each window, whether the newest of the kept signals lies in it.
+    pub fn newest_in(&self, kept: &Kept<'_>) -> Result<(Option<Millis>, Vec<bool>), FeatureError> {
+        let Some(newest) = kept.events.newest_until(kept.at) else {
+            return Ok((None, vec![false; self.windows().len()]));
+        };
+        let given = self.kernel.given(kept)?;
+        let held = self.windows().iter().map(|w| w.span.holds(newest, kept.at, &given)).collect();
+        Ok((Some(newest), held))
     }
 
     /// Values in a row: one an output and window, windows outermost.
@@ -118,12 +173,9 @@ impl View {
     }
 
     /// The values of every slot for each entity at its instant: the one place where values are made.
-    pub fn evaluate(
-        &self,
-        entities: &[(EventList<'_>, Millis)],
-    ) -> Result<Vec<arrow::array::ArrayRef>, FeatureError> {
+    pub fn evaluate(&self, entities: &[Kept<'_>]) -> Result<Vec<arrow::array::ArrayRef>, FeatureError> {
         self.kernel.evaluate(entities)
     }
 }
 
-pub use crate::kernel::{EventList, Events};
+pub use crate::kernel::{EventList, Events, Kept};

@@ -7,16 +7,8 @@ use datafusion::sql::sqlparser::{
 };
 use ingest::Millis;
 
+use super::window::{Period, Span, Window};
 use crate::error::FeatureError;
-
-/// A look-back span of a view.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    /// As it ends a feature's name: `24h`.
-    pub label: String,
-    /// Its length in milliseconds.
-    pub millis: Millis,
-}
 
 /// A definition as written, before DataFusion has seen its SELECT.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,8 +21,10 @@ pub struct Definition {
     pub entity: String,
     /// The comment above the definition.
     pub description: String,
-    /// Shortest first.
+    /// Sliding ones first, the shortest first; then the others as written.
     pub windows: Vec<Window>,
+    /// To which multiple the lower edge of a sliding window falls back; 1 is exact.
+    pub resolution_ms: Millis,
     /// How far behind the newest signal a signal may come and still be counted on time.
     pub lateness_ms: Millis,
     /// Who answers for the view.
@@ -163,6 +157,7 @@ impl Parser<'_> {
             entity,
             description,
             windows,
+            resolution_ms: 1,
             lateness_ms: DEFAULT_LATENESS_MS,
             owner: None,
             freshness_ms: None,
@@ -198,21 +193,17 @@ impl Parser<'_> {
         self.punctuation(Token::LParen)?;
         let mut windows: Vec<Window> = Vec::new();
         loop {
-            let number = self.next();
-            let unit = self.next();
-            let window = match (&number.token, &unit.token) {
-                (Token::Number(n, _), Token::Word(u)) => span(n, &u.value),
-                _ => None,
-            };
-            let Some(window) = window else {
+            let first = self.peek();
+            let Some(window) = self.window() else {
                 return self.wrong(
-                    &number,
-                    "expected a window such as 30 MINUTES, 24 HOURS or 7 DAYS (seconds, minutes, hours, days, weeks; \
-                     a whole number above 0, at most 10 years)",
+                    &first,
+                    "expected a window: a span such as 30 MINUTES, 24 HOURS or 7 DAYS (seconds, minutes, hours, days, \
+                     weeks; a whole number above 0, at most 10 years), TODAY, THIS WEEK, THIS MONTH, SESSION 30 MINUTES \
+                     (at most a day between signals) or LIFETIME",
                 );
             };
-            if windows.iter().any(|w| w.label == window.label || w.millis == window.millis) {
-                return self.wrong(&number, format!("the window {} stands here twice", window.label));
+            if windows.iter().any(|w| w.label == window.label || w.span == window.span) {
+                return self.wrong(&first, format!("the window {} stands here twice", window.label));
             }
             windows.push(window);
             let t = self.next();
@@ -222,8 +213,41 @@ impl Parser<'_> {
                 ref other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
             }
         }
-        windows.sort_by_key(|w| w.millis);
+        windows.sort_by_key(|w| match w.span {
+            Span::Sliding(ms) => ms,
+            _ => Millis::MAX,
+        });
         Ok(windows)
+    }
+
+    fn window(&mut self) -> Option<Window> {
+        let first = self.next();
+        let word = match &first.token {
+            Token::Number(n, _) => {
+                let (label, ms) = span(n, &self.next().token.to_string())?;
+                return Some(Window { label, span: Span::Sliding(ms) });
+            }
+            Token::Word(w) => w.value.to_lowercase(),
+            _ => return None,
+        };
+        let (label, span) = match word.as_str() {
+            "today" => ("today".to_owned(), Span::Calendar(Period::Day)),
+            "lifetime" => ("lifetime".to_owned(), Span::Lifetime),
+            "this" => match self.next().token.to_string().to_lowercase().as_str() {
+                "day" => ("today".to_owned(), Span::Calendar(Period::Day)),
+                "week" => ("this_week".to_owned(), Span::Calendar(Period::Week)),
+                "month" => ("this_month".to_owned(), Span::Calendar(Period::Month)),
+                _ => return None,
+            },
+            "session" => {
+                let (number, unit) = (self.next().token, self.next().token);
+                let Token::Number(n, _) = number else { return None };
+                let (label, ms) = span(&n, &unit.to_string()).filter(|(_, ms)| *ms <= 86_400_000)?;
+                (format!("session_{label}"), Span::Session(ms))
+            }
+            _ => return None,
+        };
+        Some(Window { label, span })
     }
 
     fn options(&mut self, d: &mut Definition) -> Result<(), FeatureError> {
@@ -238,31 +262,27 @@ impl Parser<'_> {
             let name = key.token.to_string().to_lowercase();
             match name.as_str() {
                 "owner" => d.owner = Some(text.clone()),
-                "lateness" | "freshness" => {
+                "lateness" | "freshness" | "resolution" => {
                     let mut words = text.split_whitespace();
                     let parsed = match (words.next(), words.next(), words.next()) {
                         (Some(n), Some(u), None) => span(n, u),
                         _ => None,
                     };
-                    let Some(w) = parsed else {
+                    let Some((_, ms)) = parsed else {
                         return self.wrong(&value, format!("`{text}` is no span of time; write '2 hours'"));
                     };
-                    if name == "lateness" {
-                        d.lateness_ms = w.millis;
-                    } else {
-                        d.freshness_ms = Some(w.millis);
+                    match name.as_str() {
+                        "lateness" => d.lateness_ms = ms,
+                        "freshness" => d.freshness_ms = Some(ms),
+                        _ => d.resolution_ms = ms,
                     }
-                }
-                "resolution" => {
-                    return self.wrong(
-                        &key,
-                        "resolution is not supported yet; leave it out, the edge is then exact to the millisecond",
-                    );
                 }
                 other => {
                     return self.wrong(
                         &key,
-                        format!("unknown option `{other}`; there are lateness, freshness and owner"),
+                        format!(
+                            "unknown option `{other}`; there are lateness, freshness, resolution and owner"
+                        ),
                     );
                 }
             }
@@ -298,8 +318,8 @@ fn is_name(s: &str) -> bool {
         && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// `24`, `HOURS` → 24h.
-fn span(number: &str, unit: &str) -> Option<Window> {
+/// `24`, `HOURS` → 24h and its milliseconds.
+fn span(number: &str, unit: &str) -> Option<(String, Millis)> {
     let n: i64 = number.parse().ok().filter(|n| *n > 0)?;
     let (letter, unit_ms) = match unit.to_lowercase().trim_end_matches('s') {
         "second" => ('s', 1_000),
@@ -310,7 +330,7 @@ fn span(number: &str, unit: &str) -> Option<Window> {
         _ => return None,
     };
     let millis = n.checked_mul(unit_ms).filter(|ms| *ms <= 3_660 * 86_400_000)?;
-    Some(Window { label: format!("{n}{letter}"), millis })
+    Some((format!("{n}{letter}"), millis))
 }
 
 fn byte_at(text: &str, at: Location) -> usize {
@@ -349,8 +369,8 @@ mod tests {
         let [d] = &found[..] else { panic!("{found:?}") };
         assert_eq!((d.name.as_str(), d.entity.as_str()), ("task_activity", "user_id"));
         assert_eq!(d.description, "Tasks finished lately, and how they spread.");
-        let labels: Vec<_> = d.windows.iter().map(|w| (w.label.as_str(), w.millis)).collect();
-        assert_eq!(labels, [("1h", 3_600_000), ("7d", 604_800_000)]);
+        let labels: Vec<_> = d.windows.iter().map(|w| (w.label.as_str(), w.span)).collect();
+        assert_eq!(labels, [("1h", Span::Sliding(3_600_000)), ("7d", Span::Sliding(604_800_000))]);
         assert_eq!(d.lateness_ms, 7_200_000);
         assert_eq!(d.owner.as_deref(), Some("tips"));
         assert!(
@@ -359,6 +379,16 @@ mod tests {
             d.select
         );
         assert_eq!(d.select_at, (7, 4));
+    }
+
+    #[test]
+    fn reads_every_kind_of_window() {
+        let windows = "(LIFETIME, this week, TODAY, SESSION 30 MINUTES, 2 HOURS, This Month)";
+        let text = TASKS.replace("(7 DAYS, 1 HOUR)", windows).replace("lateness", "resolution");
+        let d = parse("f", &text).unwrap().remove(0);
+        let labels: Vec<_> = d.windows.iter().map(|w| w.label.as_str()).collect();
+        assert_eq!(labels, ["2h", "lifetime", "this_week", "today", "session_30m", "this_month"]);
+        assert_eq!((d.windows[4].span, d.resolution_ms), (Span::Session(1_800_000), 7_200_000));
     }
 
     #[test]
@@ -376,6 +406,11 @@ mod tests {
             ("CREATE FEATURE VIEW x ENTITY u\nWINDOWS (5 MOONS) AS SELECT", "f:2:10: expected a window"),
             ("CREATE FEATURE VIEW x ENTITY u WINDOWS (0 DAYS) AS SELECT", "f:1:41: expected a window"),
             ("CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY, 24 HOURS) AS SELECT", "stands here twice"),
+            (
+                "CREATE FEATURE VIEW x ENTITY u WINDOWS (SESSION 2 DAYS) AS SELECT",
+                "f:1:41: expected a window",
+            ),
+            ("CREATE FEATURE VIEW x ENTITY u WINDOWS (THIS YEAR) AS SELECT", "f:1:41: expected a window"),
             (
                 "CREATE FEATURE VIEW x ENTITY u WINDOWS (1 DAY) WITH (foo = 'a') AS SELECT",
                 "unknown option `foo`",

@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::{
     common::{
         Column, DFSchema, DFSchemaRef,
-        tree_node::{TreeNode, TreeNodeRecursion},
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     datasource::MemTable,
     error::DataFusionError,
     execution::context::{SessionConfig, SessionContext},
     functions_aggregate::first_last::{first_value_udaf, last_value_udaf},
     logical_expr::{
-        Expr, LogicalPlan, SortExpr, Volatility, expr::AggregateFunction, simplify::SimplifyContext,
+        Expr, LogicalPlan, ScalarUDF, SortExpr, Volatility, expr::AggregateFunction,
+        simplify::SimplifyContext,
     },
     optimizer::simplify_expressions::ExprSimplifier,
     physical_expr::{
@@ -25,8 +26,16 @@ use datafusion::{
 };
 use ingest::catalogue::Catalogue;
 
-use super::parse::Definition;
+use super::{
+    parse::Definition,
+    source::{ReferenceTable, Source},
+    time::{self, AS_OF, ZONE},
+    window::Span,
+};
 use crate::error::FeatureError;
+
+/// Its value depends on the day: the planner adds the day to its outputs.
+const STREAK: &str = "streak";
 
 /// Aggregates a view may use: those whose state merges and whose value no order of arrival can change.
 const AGGREGATES: [&str; 19] = [
@@ -61,23 +70,28 @@ pub(crate) struct Aggregate {
 /// A SELECT taken apart.
 #[derive(Debug)]
 pub(crate) struct SelectPlan {
-    /// Table it reads.
-    pub table: String,
-    /// Schema of that table.
-    pub input: SchemaRef,
+    /// What it reads.
+    pub source: Source,
+    /// Which of the source's slowly changing tables tells of time zones, if one is needed.
+    pub zone: Option<usize>,
     /// WHERE, all conditions of which must hold.
     pub filters: Vec<Arc<dyn PhysicalExpr>>,
     pub aggregates: Vec<Aggregate>,
     /// Whether an aggregate looks at the order of events.
     pub ordered: bool,
+    /// Whether an output changes with every instant.
+    pub ages: bool,
     /// Name and expression over the aggregates' results, entity left out.
     pub outputs: Vec<(String, Arc<dyn PhysicalExpr>)>,
-    /// Schema those expressions read: the aggregates in order.
+    /// Schema those expressions read: the aggregates in order, then [`AS_OF`] and [`ZONE`].
     pub results: SchemaRef,
 }
 
-/// A planning session that knows every signal table and nothing else.
-pub(crate) fn session(catalogue: &Catalogue) -> Result<SessionContext, FeatureError> {
+/// A planning session that knows every signal table, the reference tables, and nothing else.
+pub(crate) fn session(
+    catalogue: &Catalogue,
+    tables: &[ReferenceTable],
+) -> Result<SessionContext, FeatureError> {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.collect_spans = true;
     // Strings stay Utf8 as the catalogue declares them.
@@ -88,13 +102,28 @@ pub(crate) fn session(catalogue: &Catalogue) -> Result<SessionContext, FeatureEr
         let table = MemTable::try_new(t.schema.clone(), vec![vec![]]).map_err(&wrong)?;
         ctx.register_table(t.table.as_str(), Arc::new(table)).map_err(&wrong)?;
     }
+    for t in tables {
+        if catalogue.by_table(&t.name).is_some() {
+            return Err(FeatureError::Request(format!(
+                "the reference table {} has the name of a signal table; rename its file",
+                t.name
+            )));
+        }
+        let table = MemTable::try_new(t.rows.schema(), vec![vec![]]).map_err(&wrong)?;
+        ctx.register_table(t.name.as_str(), Arc::new(table)).map_err(&wrong)?;
+    }
+    time::functions().into_iter().for_each(|f| ctx.register_udf(f));
     ctx.register_udaf((*first_value_udaf()).clone().with_aliases(["first"]));
     ctx.register_udaf((*last_value_udaf()).clone().with_aliases(["last"]));
     Ok(ctx)
 }
 
 /// Plans the SELECT of a definition.
-pub(crate) fn plan(ctx: &SessionContext, d: &Definition) -> Result<SelectPlan, FeatureError> {
+pub(crate) fn plan(
+    ctx: &SessionContext,
+    tables: &[ReferenceTable],
+    d: &Definition,
+) -> Result<SelectPlan, FeatureError> {
     // Moved to its place in the file, so that every location DataFusion reports is the file's own.
     let (line, column) = d.select_at;
     let mut sql = "\n".repeat(line as usize - 1);
@@ -107,12 +136,13 @@ pub(crate) fn plan(ctx: &SessionContext, d: &Definition) -> Result<SelectPlan, F
         .analyzer()
         .execute_and_check(planned, state.config_options(), |_, _| {})
         .map_err(|e| located(d, &e))?;
-    TakeApart { d, ctx }.select(analysed)
+    TakeApart { d, ctx, tables }.select(analysed)
 }
 
 struct TakeApart<'a> {
     d: &'a Definition,
     ctx: &'a SessionContext,
+    tables: &'a [ReferenceTable],
 }
 
 impl TakeApart<'_> {
@@ -139,28 +169,43 @@ impl TakeApart<'_> {
                 _ => format!("the SELECT aggregates nothing; add aggregates and GROUP BY {}", self.d.entity),
             });
         };
-        for e in top.expr.iter().chain(&aggregate.aggr_expr) {
-            self.stable(e)?;
+        for e in &top.expr {
+            self.stable(e, true)?;
         }
-        let (table, input, df_input, filters) = self.input(&aggregate.input)?;
-
+        for e in &aggregate.aggr_expr {
+            self.stable(e, false)?;
+        }
+        let mut source = match Source::of(&aggregate.input, self.tables) {
+            Ok(source) => source,
+            Err(reason) => return self.refuse(reason),
+        };
+        for f in &source.filters {
+            self.stable(f, false)?;
+        }
+        let own = |name| source.own_column(name).map(Expr::Column);
         let [Expr::Column(group)] = &aggregate.group_expr[..] else {
             return self.refuse(format!("GROUP BY must name {} alone", self.d.entity));
         };
-        if group.name != "subject" {
+        if own("subject") != Some(Expr::Column(group.clone())) {
             return self.refuse(format!(
                 "the entity must be the signal's subject (`subject AS {}`): the log is partitioned by it, so no other \
                  column's signals meet in one place; found `{}`",
                 self.d.entity, group.name
             ));
         }
+        let order: Vec<Expr> = ["time", "source", "id"].into_iter().filter_map(own).collect();
+        let zone = self.zone(&mut source, &aggregate.aggr_expr, &top.expr)?;
+        let mut filters = Vec::new();
+        for f in &source.filters {
+            filters.push(self.physical(&self.with_zone(f.clone())?, &source.joined)?);
+        }
 
         let mut aggregates = Vec::new();
         let mut ordered = false;
         for e in &aggregate.aggr_expr {
-            let (e, by_time) = self.aggregate(e, &df_input)?;
+            let (e, by_time) = self.aggregate(&self.with_zone(e.clone())?, &source.joined, &order)?;
             ordered |= by_time;
-            aggregates.push(self.lower(&e, &df_input, &input)?);
+            aggregates.push(self.lower(&e, &source.joined)?);
         }
 
         let entity_column =
@@ -168,6 +213,7 @@ impl TakeApart<'_> {
         let mut outputs = Vec::new();
         let mut entity_named = false;
         let results_df = Arc::new(self.results_schema(&aggregate.schema)?);
+        let mut ages = false;
         for (i, e) in top.expr.iter().enumerate() {
             let name = top.schema.field(i).name().clone();
             if e.clone().unalias() == Expr::Column(entity_column.clone()) {
@@ -186,7 +232,9 @@ impl TakeApart<'_> {
             if outputs.iter().any(|(n, _)| *n == name) {
                 return self.refuse(format!("two columns are called `{name}`"));
             }
-            outputs.push((name, self.physical(e, &results_df)?));
+            let (e, uses_instant) = self.output(e, &aggregate.aggr_expr, &results_df)?;
+            ages |= uses_instant;
+            outputs.push((name, self.physical(&e, &results_df)?));
         }
         if !entity_named {
             return self.refuse(format!("the SELECT must begin with subject AS {}", self.d.entity));
@@ -195,51 +243,137 @@ impl TakeApart<'_> {
             return self.refuse("the SELECT has no feature; add an aggregate such as count(*) AS n");
         }
         let results = Arc::new(results_df.as_arrow().clone());
-        Ok(SelectPlan { table, input, filters, aggregates, ordered, outputs, results })
+        Ok(SelectPlan { source, zone, filters, aggregates, ordered, ages, outputs, results })
     }
 
-    /// Schema of the aggregates' results: the aggregate node's without its group column.
+    /// Schema of the aggregates' results: the aggregate node's without its group column, then the instant and
+    /// the time zone.
     fn results_schema(&self, schema: &DFSchemaRef) -> Result<DFSchema, FeatureError> {
-        let fields = schema.iter().skip(1).map(|(q, f)| (q.cloned(), f.clone())).collect();
+        let mut fields: Vec<_> = schema.iter().skip(1).map(|(q, f)| (q.cloned(), f.clone())).collect();
+        fields.push((None, Arc::new(Field::new(AS_OF, time::instant_type(), true))));
+        fields.push((None, Arc::new(Field::new(ZONE, DataType::Utf8, true))));
         DFSchema::new_with_metadata(fields, Default::default()).map_err(|e| located(self.d, &e))
     }
 
-    /// Follows the input down to its table, collecting filters.
-    #[allow(clippy::type_complexity)]
-    fn input(
+    /// Puts the person's time zone beside the signals where the view needs it; the number of its table.
+    fn zone(
         &self,
-        plan: &LogicalPlan,
-    ) -> Result<(String, SchemaRef, DFSchemaRef, Vec<Arc<dyn PhysicalExpr>>), FeatureError> {
-        match plan {
-            LogicalPlan::TableScan(scan) => {
-                let schema = scan.source.schema();
-                Ok((scan.table_name.table().to_owned(), schema, scan.projected_schema.clone(), Vec::new()))
-            }
-            LogicalPlan::Filter(f) => {
-                self.stable(&f.predicate)?;
-                let (table, schema, df, mut filters) = self.input(&f.input)?;
-                filters.push(self.physical(&f.predicate, &df)?);
-                Ok((table, schema, df, filters))
-            }
-            LogicalPlan::SubqueryAlias(a) if matches!(a.input.as_ref(), LogicalPlan::TableScan(_)) => {
-                let (table, schema, _, filters) = self.input(&a.input)?;
-                Ok((table, schema, a.schema.clone(), filters))
-            }
-            LogicalPlan::Join(_) => {
-                self.refuse("a feature view reads one signal table; joins are not supported")
-            }
-            other => self.refuse(format!(
-                "a feature view reads one signal table directly; subqueries are not supported (found {})",
-                other.display()
-            )),
+        source: &mut Source,
+        aggregates: &[Expr],
+        outputs: &[Expr],
+    ) -> Result<Option<usize>, FeatureError> {
+        let mut needed = self.d.windows.iter().any(|w| matches!(w.span, Span::Calendar(_)));
+        for e in aggregates.iter().chain(outputs).chain(&source.filters) {
+            let local = |e: &Expr| {
+                Ok(calls(e, "local_time")
+                    || matches!(e, Expr::AggregateFunction(a) if a.func.name() == STREAK))
+            };
+            needed |= e.exists(local).map_err(|e| located(self.d, &e))?;
+        }
+        if !needed {
+            return Ok(None);
+        }
+        let (table, column) = time::ZONE_SOURCE;
+        let schema = futures::executor::block_on(self.ctx.table_provider(table))
+            .map_err(|e| located(self.d, &e))?
+            .schema();
+        let Ok(column) = schema.index_of(column) else {
+            return self.refuse(format!("time zones come from {table}.{column}, which is not declared"));
+        };
+        match source.add_newest(ZONE, table, &schema, column) {
+            Ok(number) => Ok(Some(number)),
+            Err(reason) => self.refuse(reason),
         }
     }
 
+    /// `local_time(t)` with the person's zone for a second argument; a streak counts local days.
+    fn with_zone(&self, e: Expr) -> Result<Expr, FeatureError> {
+        let zone = || Expr::Column(Column::new_unqualified(ZONE));
+        let changed = e.transform(|e| {
+            Ok(match e {
+                Expr::ScalarFunction(mut f) if f.func.name() == "local_time" && f.args.len() == 1 => {
+                    f.args.push(zone());
+                    Transformed::yes(Expr::ScalarFunction(f))
+                }
+                Expr::AggregateFunction(mut a) if a.func.name() == STREAK => {
+                    let local = self.function("local_time")?;
+                    a.params.args = a
+                        .params
+                        .args
+                        .into_iter()
+                        .map(|t| {
+                            if matches!(&t, Expr::ScalarFunction(f) if f.func.name() == "local_time") {
+                                t
+                            } else {
+                                local.call(vec![t, zone()])
+                            }
+                        })
+                        .collect();
+                    Transformed::yes(Expr::AggregateFunction(a))
+                }
+                e => Transformed::no(e),
+            })
+        });
+        changed.map(|t| t.data).map_err(|e| located(self.d, &e))
+    }
+
+    fn function(&self, name: &str) -> Result<Arc<ScalarUDF>, DataFusionError> {
+        let state = self.ctx.state_ref();
+        let found = state.read().scalar_functions().get(name).cloned();
+        found.ok_or_else(|| DataFusionError::Plan(format!("there is no function {name}")))
+    }
+
+    /// An output with the instant for `as_of()`, and whether it changes with it.
+    fn output(
+        &self,
+        e: &Expr,
+        aggregates: &[Expr],
+        results: &DFSchemaRef,
+    ) -> Result<(Expr, bool), FeatureError> {
+        let mut ages = false;
+        let instant = || Expr::Column(Column::new_unqualified(AS_OF));
+        let is_streak = |c: &Column| {
+            let of = results.maybe_index_of_column(c).and_then(|i| aggregates.get(i));
+            of.is_some_and(
+                |a| matches!(a.clone().unalias(), Expr::AggregateFunction(a) if a.func.name() == STREAK),
+            )
+        };
+        let changed = e.clone().transform(|e| {
+            Ok(match e {
+                Expr::ScalarFunction(f) if f.func.name() == "as_of" => {
+                    ages = true;
+                    Transformed::yes(instant())
+                }
+                // What the aggregate gives is the last run of days; today decides whether it still counts.
+                Expr::Column(c) if is_streak(&c) => {
+                    ages = true;
+                    let zone = Expr::Column(Column::new_unqualified(ZONE));
+                    let today = self.function("local_time")?.call(vec![instant(), zone]);
+                    let now = self.function("streak_now")?.call(vec![Expr::Column(c), today]);
+                    Transformed::new(now, true, TreeNodeRecursion::Jump)
+                }
+                e => Transformed::no(e),
+            })
+        });
+        let e = changed.map(|t| t.data).map_err(|e| located(self.d, &e))?;
+        Ok((self.with_zone(e)?, ages))
+    }
+
     /// Refuses what would give another answer tomorrow for the same signals.
-    fn stable(&self, e: &Expr) -> Result<(), FeatureError> {
+    fn stable(&self, e: &Expr, output: bool) -> Result<(), FeatureError> {
         let mut found = None;
         let walked = e.apply(|e| {
             Ok(match e {
+                Expr::ScalarFunction(f) if f.func.name() == "as_of" => {
+                    if !output {
+                        found = Some(
+                            "as_of() changes with every instant, so it cannot decide what a signal is worth; use it outside \
+                             of the aggregates, as in as_of() - max(time)"
+                                .to_owned(),
+                        );
+                    }
+                    TreeNodeRecursion::Continue
+                }
                 Expr::ScalarFunction(f) if f.func.signature().volatility != Volatility::Immutable => {
                     found = Some(format!(
                         "{}() changes by itself, so the same signals would give different values; features may use \
@@ -264,7 +398,7 @@ impl TakeApart<'_> {
     }
 
     /// Checks one aggregate; order-sensitive ones are given the total order (time, source, id).
-    fn aggregate(&self, e: &Expr, input: &DFSchemaRef) -> Result<(Expr, bool), FeatureError> {
+    fn aggregate(&self, e: &Expr, input: &DFSchemaRef, order: &[Expr]) -> Result<(Expr, bool), FeatureError> {
         let Expr::AggregateFunction(AggregateFunction { func, params }) = e.clone().unalias() else {
             return self.refuse(format!("`{e}` is no aggregate"));
         };
@@ -286,22 +420,21 @@ impl TakeApart<'_> {
             if !params.order_by.is_empty() {
                 return self.refuse(format!("{name} goes by event time; leave its ORDER BY out"));
             }
-            params.order_by = ["time", "source", "id"]
-                .map(|c| SortExpr::new(Expr::Column(Column::from_name(c)), true, false))
-                .into();
+            params.order_by = order.iter().map(|c| SortExpr::new(c.clone(), true, false)).collect();
         } else if !params.order_by.is_empty() {
             return self.refuse(format!("ORDER BY inside {name} changes nothing; leave it out"));
         }
         Ok((Expr::AggregateFunction(AggregateFunction { func, params }), by_time))
     }
 
-    fn lower(&self, e: &Expr, df_input: &DFSchema, input: &SchemaRef) -> Result<Aggregate, FeatureError> {
+    fn lower(&self, e: &Expr, input: &DFSchemaRef) -> Result<Aggregate, FeatureError> {
         let state = self.ctx.state();
         let planning = Default::default();
-        let lowered = LoweredAggregateBuilder::new(e, df_input, input, state.execution_props(), &planning)
-            .with_name(e.schema_name().to_string())
-            .build()
-            .map_err(|e| located(self.d, &e))?;
+        let lowered =
+            LoweredAggregateBuilder::new(e, input, input.as_arrow(), state.execution_props(), &planning)
+                .with_name(e.schema_name().to_string())
+                .build()
+                .map_err(|e| located(self.d, &e))?;
         Ok(Aggregate { expr: lowered.aggregate, filter: lowered.filter })
     }
 
@@ -317,6 +450,10 @@ impl TakeApart<'_> {
         let context = SimplifyContext::builder().with_schema(schema.clone()).build();
         ExprSimplifier::new(context).simplify(e).map_err(|e| located(self.d, &e))
     }
+}
+
+fn calls(e: &Expr, function: &str) -> bool {
+    matches!(e, Expr::ScalarFunction(f) if f.func.name() == function)
 }
 
 /// A DataFusion error with the place it happened at, if DataFusion knows it, else the SELECT's.

@@ -208,7 +208,7 @@ fn the_shipped_configuration_fits_the_shipped_tips_and_views() {
     let layout = Layout::new(&config.context, &catalogue).unwrap();
     assert!(catalogue.resolve(layout.features_to_read()).is_ok());
     let types = ingest::catalogue::Catalogue::load(&[]).unwrap();
-    let views = features::Registry::load(&types, &[]).unwrap();
+    let views = features::Registry::load(&types, &[], &[]).unwrap();
     views.prepare(layout.features_to_read()).unwrap();
     for category in catalogue.categories() {
         assert!(config.context.taste_categories.iter().any(|c| c == category), "no tastes for {category}");
