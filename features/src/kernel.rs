@@ -352,7 +352,8 @@ impl Kernel {
         let mut mask: Option<BooleanArray> = None;
         for f in &late.filters {
             let f = evaluate(f)?;
-            let f = prep_null_mask_filter(f.as_boolean());
+            let f = f.as_boolean();
+            let f = if f.null_count() > 0 { prep_null_mask_filter(f) } else { f.clone() };
             mask = Some(match mask {
                 None => f,
                 Some(m) => and_kleene(&m, &f).map_err(|e| wrong(e.into()))?,

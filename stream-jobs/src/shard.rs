@@ -169,8 +169,10 @@ impl Shard {
         for v in &mut self.views {
             let horizon = watermark.saturating_sub(v.view.horizon());
             let old = |b: &Bytes| {
-                let events = Row::parse(b, &v.view).map(|r| r.events).unwrap_or_default();
-                events.len().checked_sub(1).is_none_or(|last| events.time(last) <= horizon)
+                let Some(row) = Row::parse(b, &v.view) else { return true };
+                // What a slowly changing table says holds on, however old.
+                row.contexts.iter().all(|c| c.is_empty())
+                    && row.events.len().checked_sub(1).is_none_or(|last| row.events.time(last) <= horizon)
             };
             let gone: Vec<_> = v.rows.iter().filter(|(_, b)| old(b)).map(|(e, _)| e.clone()).collect();
             for entity in gone {

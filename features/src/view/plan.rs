@@ -500,6 +500,8 @@ pub(crate) fn canonical(t: &DataType) -> Option<DataType> {
         Timestamp(..) | Date32 | Date64 => {
             Timestamp(arrow::datatypes::TimeUnit::Millisecond, Some("+00:00".into()))
         }
+        // The difference of two instants, in milliseconds.
+        Duration(arrow::datatypes::TimeUnit::Millisecond) => Int64,
         Null => Int64,
         _ => return None,
     })

@@ -146,7 +146,7 @@ impl Case {
         let views = files(&dir, "sql")?;
         let registry = match &shared.registry {
             Some(registry) if views.is_empty() && !own_types => registry.clone(),
-            _ if views.is_empty() => Arc::new(Registry::load(&catalogue, &around.views)?),
+            _ if views.is_empty() => Arc::new(Registry::load(&catalogue, &[], &around.views)?),
             _ => {
                 let read = |p: &PathBuf| {
                     let text = std::fs::read_to_string(p).map_err(unreadable(p))?;

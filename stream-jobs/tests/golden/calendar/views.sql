@@ -8,7 +8,7 @@ AS SELECT
   sum(minutes)                                                 AS minutes,
   count(*) FILTER (WHERE extract(hour FROM local_time(time)) < 9) AS early,
   max(local_time(time))                                        AS latest_on_the_clock,
-  date_part('epoch', as_of() - max(time))                      AS seconds_since
+  as_of() - max(time)                                          AS since_ms
 FROM task_completed
 GROUP BY user_id;
 
