@@ -91,7 +91,7 @@ fn windows_repeats_and_order_are_as_the_definition_says() {
 #[test]
 fn every_shipped_view_can_be_computed_as_a_batch() {
     let catalogue = Catalogue::load(&[]).unwrap();
-    let registry = Registry::load(&catalogue, &[]).unwrap();
+    let registry = Registry::load(&catalogue, &[], &[]).unwrap();
     for view in registry.views() {
         let reference = Reference::new(&catalogue, &view.definition).unwrap();
         let values = reference.values(Vec::new(), "nobody", HOUR).unwrap();

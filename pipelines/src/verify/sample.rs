@@ -75,7 +75,7 @@ pub fn instant(
         times.extend_from_slice(batch.column(0).as_primitive::<TimestampMillisecondType>().values());
     }
     let Some(time) = times.choose(rng) else { return Ok(now) };
-    let leaves = view.windows().choose(rng).map_or(0, |w| w.span.reach().min(FAR));
+    let leaves = view.windows().choose(rng).map_or(0, |w| w.span.reach().min(now - time));
     let edge = if rng.random() { time + leaves } else { *time };
     Ok((edge - i64::from(rng.random::<bool>())).min(now))
 }
