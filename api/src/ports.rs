@@ -12,6 +12,7 @@ use features::{
 use futures::stream::BoxStream;
 use ingest::{Millis, log::Position};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use utoipa::ToSchema;
 
 use crate::ApiError;
@@ -40,15 +41,17 @@ pub trait FeatureReads: Send + Sync + 'static {
     /// Every view there is.
     fn views(&self) -> Vec<ViewInfo>;
 
-    /// Values of `entities`: a row for each, in that order, repeats and unknown ones included.
+    /// Values of `entities`: a row for each, in that order, repeats and unknown ones included; `request` is what
+    /// on-demand features take from the request.
     ///
     /// # Errors
-    /// [`ApiError::Invalid`] for a name that is not there, [`ApiError::Unavailable`] while a store is not.
+    /// [`ApiError::Invalid`] for a name that is not there or a field of `request` that does not fit, [`ApiError::Unavailable`] while a store is not.
     async fn read(
         &self,
         wanted: &Wanted,
         entities: Vec<String>,
         at: Instant,
+        request: &Map<String, serde_json::Value>,
     ) -> Result<FeatureTable, ApiError>;
 
     /// The features wanted and the values of an entity without signals.

@@ -12,6 +12,7 @@
 //! | [`contexts`] | what is kept of slowly changing tables |
 //! | [`row`] | the stored form of an entity's values and events |
 //! | [`registry`] | all views; names resolved once |
+//! | [`on_demand`] | features computed at a read from others and the request |
 //! | [`online`] | values for now: trait, `embedded` |
 //! | [`offline`] | history: trait, `parquet` |
 //! | [`history`] | what is kept of entities, made again from history |
@@ -28,6 +29,7 @@ mod gather;
 pub mod history;
 pub mod kernel;
 pub mod offline;
+pub mod on_demand;
 pub mod online;
 pub mod past;
 pub mod reference;

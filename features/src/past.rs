@@ -54,6 +54,18 @@ pub fn join<S: AsRef<str>>(
     rows: &[(S, Millis)],
     known: Known,
 ) -> Result<Joined, FeatureError> {
+    if let Some(computed) = &prepared.computed {
+        let stored = join(history, &computed.stored, rows, known)?;
+        let instants: Vec<Millis> = rows.iter().map(|(_, at)| *at).collect();
+        let columns = computed.columns(stored.values.columns(), &instants)?;
+        let fields: Vec<Field> = prepared
+            .names
+            .iter()
+            .zip(&columns)
+            .map(|(name, c)| Field::new(name.as_ref(), c.data_type().clone(), true))
+            .collect();
+        return Ok(Joined { values: beside(fields, columns, rows.len())?, ..stored });
+    }
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| (rows[*a].0.as_ref(), rows[*a].1).cmp(&(rows[*b].0.as_ref(), rows[*b].1)));
     let sorted: Vec<(&str, Millis)> = order.iter().map(|i| (rows[*i].0.as_ref(), rows[*i].1)).collect();
@@ -75,10 +87,14 @@ pub fn join<S: AsRef<str>>(
     }
     columns.sort_by_key(|(at, _, _)| *at);
     let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().map(|(_, f, c)| (f, c)).unzip();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    let values = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|e| FeatureError::Damaged(format!("the joined columns do not fit together: {e}")))?;
+    let values = beside(fields, columns, rows.len())?;
     Ok(Joined { values, with_late_signals: late.iter().filter(|l| **l).count() })
+}
+
+fn beside(fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, FeatureError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|e| FeatureError::Damaged(format!("the joined columns do not fit together: {e}")))
 }
 
 fn wrong(view: &View) -> impl Fn(ArrowError) -> FeatureError + use<> {

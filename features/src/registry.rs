@@ -1,7 +1,7 @@
 //! Every feature view there is, and names resolved once into a prepared set.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,12 +9,14 @@ use std::{
 use arrow::datatypes::DataType;
 use ingest::catalogue::Catalogue;
 use serde::Serialize;
+use serde_json::Map;
 
 use crate::{
     error::FeatureError,
     kernel::Kernel,
+    on_demand::{Cell, Computed, OnDemand, REQUEST},
     table::Columns,
-    value::{Value, ValueType},
+    value::{FeatureRow, Value, ValueType},
     view::{Definition, Output, ReferenceTable, View, parse, plan},
 };
 
@@ -29,6 +31,7 @@ const ENGINE_FORMAT: &str = "engine 2";
 pub struct Registry {
     views: Vec<Arc<View>>,
     by_name: HashMap<String, usize>,
+    on_demand: Vec<Arc<OnDemand>>,
 }
 
 impl Registry {
@@ -62,28 +65,62 @@ impl Registry {
         texts: &[(&str, &str)],
     ) -> Result<Registry, FeatureError> {
         let ctx = plan::session(catalogue, tables)?;
-        let mut registry = Registry { views: Vec::new(), by_name: HashMap::new() };
+        let mut registry = Registry { views: Vec::new(), by_name: HashMap::new(), on_demand: Vec::new() };
+        let mut on_demand = Vec::new();
         for (file, text) in texts {
-            for definition in parse::parse(file, text)? {
-                if let Some(other) = registry.view(&definition.name) {
-                    let (line, column) = definition.at;
-                    return Err(FeatureError::Definition {
-                        message: format!(
-                            "the view {} is already defined in {}; give this one another name",
-                            definition.name, other.definition.file
-                        ),
-                        file: definition.file,
-                        line,
-                        column,
-                    });
-                }
+            let found = parse::parse_all(file, text)?;
+            for definition in found.views {
+                registry.name_is_free(&definition.file, &definition.name, definition.at)?;
                 let id = registry.views.len() as u32;
                 let view = compile(&ctx, tables, definition, id)?;
                 registry.by_name.insert(view.name.to_string(), registry.views.len());
                 registry.views.push(Arc::new(view));
             }
+            on_demand.extend(found.on_demand);
+        }
+        // After all others, whose features they read.
+        let stored = registry.stored_types();
+        for definition in on_demand {
+            registry.name_is_free(&definition.file, &definition.name, definition.at)?;
+            registry.on_demand.push(Arc::new(OnDemand::compile(&ctx, definition, &stored)?));
         }
         Ok(registry)
+    }
+
+    fn name_is_free(&self, file: &str, name: &str, at: (u64, u64)) -> Result<(), FeatureError> {
+        let other = self.view(name).map(|v| &v.definition.file);
+        let other = other.or_else(|| {
+            self.on_demand.iter().map(|v| &v.definition).find(|d| d.name == name).map(|d| &d.file)
+        });
+        match other {
+            None if name != REQUEST => Ok(()),
+            other => Err(FeatureError::Definition {
+                message: match other {
+                    Some(other) => {
+                        format!("the view {name} is already defined in {other}; give this one another name")
+                    }
+                    None => format!("`{name}` is what a request brings; give the view another name"),
+                },
+                file: file.to_owned(),
+                line: at.0,
+                column: at.1,
+            }),
+        }
+    }
+
+    /// Every stored feature with the Arrow type of its values.
+    fn stored_types(&self) -> BTreeMap<String, DataType> {
+        let of_view = |v: &Arc<View>| {
+            let types = v.windows().iter().flat_map(|_| v.outputs.iter().map(|o| o.data_type.clone()));
+            let names = v.feature_names().map(|f| format!("{}.{f}", v.name));
+            names.zip(types).collect::<Vec<_>>()
+        };
+        self.views.iter().flat_map(of_view).collect()
+    }
+
+    /// Views computed at a read.
+    pub fn on_demand(&self) -> &[Arc<OnDemand>] {
+        &self.on_demand
     }
 
     /// All views, by number.
@@ -106,9 +143,12 @@ impl Registry {
     /// # Errors
     /// A name that is not there, with the nearest that is.
     pub fn prepare<S: AsRef<str>>(&self, names: &[S]) -> Result<Prepared, FeatureError> {
+        let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+        if names.iter().any(|n| self.find_on_demand(n).is_some()) {
+            return self.prepare_computed(&names);
+        }
         let mut parts: Vec<PreparedView> = Vec::new();
         for (at, name) in names.iter().enumerate() {
-            let name = name.as_ref();
             let (view, slot) = self.find(name)?;
             let part = match parts.iter_mut().find(|p| p.view.id == view.id) {
                 Some(part) => part,
@@ -120,7 +160,7 @@ impl Registry {
             };
             part.slots.push(PreparedSlot { at, slot, window: slot / view.outputs.len() });
         }
-        let names: Arc<[Arc<str>]> = names.iter().map(|n| n.as_ref().into()).collect();
+        let names: Arc<[Arc<str>]> = names.into_iter().map(Arc::from).collect();
         let mut cells = vec![(DataType::Null, Value::Null); names.len()];
         for part in &parts {
             for s in &part.slots {
@@ -131,7 +171,57 @@ impl Registry {
         let (types, empty) = cells.into_iter().unzip();
         let views = parts.iter().map(|p| (p.view.name.clone(), p.view.version_text.clone())).collect();
         let columns = Arc::new(Columns::new(names.clone(), types, views));
-        Ok(Prepared { names, columns, empty, parts })
+        Ok(Prepared { names, columns, empty, parts, computed: None })
+    }
+
+    fn find_on_demand(&self, name: &str) -> Option<(&Arc<OnDemand>, usize)> {
+        let (view, feature) = name.split_once('.')?;
+        let view = self.on_demand.iter().find(|v| v.definition.name == view)?;
+        Some((view, view.outputs.iter().position(|o| o.name == feature)?))
+    }
+
+    /// A set of which some are computed at the read: those and the stored ones they rest on.
+    fn prepare_computed(&self, names: &[&str]) -> Result<Prepared, FeatureError> {
+        let mut stored: Vec<String> = Vec::new();
+        let mut views: Vec<Arc<OnDemand>> = Vec::new();
+        let mut cells = Vec::with_capacity(names.len());
+        let place = |stored: &mut Vec<String>, name: &str| {
+            let known = stored.iter().position(|n| n == name);
+            known.unwrap_or_else(|| {
+                stored.push(name.to_owned());
+                stored.len() - 1
+            })
+        };
+        for name in names {
+            cells.push(match self.find_on_demand(name) {
+                None => Cell::Stored(place(&mut stored, name)),
+                Some((view, output)) => {
+                    let known = views.iter().position(|v| Arc::ptr_eq(v, view));
+                    let number = known.unwrap_or_else(|| {
+                        views.push(view.clone());
+                        views.len() - 1
+                    });
+                    for read in view.reads() {
+                        place(&mut stored, read);
+                    }
+                    Cell::Computed(number, output)
+                }
+            });
+        }
+        let stored = self.prepare(&stored)?;
+        let types = cells.iter().map(|c| match *c {
+            Cell::Stored(i) => stored.columns.types[i].clone(),
+            Cell::Computed(v, o) => views[v].outputs[o].data_type.clone(),
+        });
+        let names: Arc<[Arc<str>]> = names.iter().map(|n| Arc::from(*n)).collect();
+        let versions = views.iter().map(|v| (v.definition.name.as_str().into(), v.version.clone()));
+        let behind = stored.columns.views.iter().cloned().chain(versions).collect();
+        let columns = Arc::new(Columns::new(names.clone(), types.collect(), behind));
+        let nothing = Map::new();
+        let requests = views.iter().map(|v| v.request(&nothing)).collect::<Result<_, _>>()?;
+        let computed = Computed { stored: Box::new(stored), cells, views, requests };
+        let empty = computed.finish(computed.stored.empty_row())?.values;
+        Ok(Prepared { names, columns, empty, parts: Vec::new(), computed: Some(computed) })
     }
 
     /// Every feature of these views.
@@ -139,6 +229,10 @@ impl Registry {
         let mut names = Vec::new();
         for name in views {
             let name = name.as_ref();
+            if let Some(view) = self.on_demand.iter().find(|v| v.definition.name == name) {
+                names.extend(view.outputs.iter().map(|o| format!("{name}.{}", o.name)));
+                continue;
+            }
             let view = self.view(name).ok_or_else(|| {
                 let known = self.views.iter().map(|v| v.name.to_string());
                 FeatureError::Request(format!("there is no view `{name}`{}", nearest(name, known)))
@@ -164,7 +258,8 @@ impl Registry {
 
     /// The registry as the read API shows it.
     pub fn describe(&self) -> Vec<ViewDescription> {
-        self.views.iter().map(|v| describe(v)).collect()
+        let computed = self.on_demand.iter().map(|v| describe_on_demand(v));
+        self.views.iter().map(|v| describe(v)).chain(computed).collect()
     }
 }
 
@@ -215,7 +310,7 @@ fn compile(
     })
 }
 
-fn kind(t: &DataType) -> ValueType {
+pub(crate) fn kind(t: &DataType) -> ValueType {
     match t {
         DataType::Int64 => ValueType::Int,
         DataType::Float64 => ValueType::Float,
@@ -263,7 +358,44 @@ pub struct Prepared {
     pub columns: Arc<Columns>,
     /// What an entity without signals reads.
     pub empty: Vec<Value>,
+    /// Stored features; none where some are computed, which name theirs.
     pub(crate) parts: Vec<PreparedView>,
+    pub(crate) computed: Option<Computed>,
+}
+
+impl Prepared {
+    /// The same set, with what a request brings to its on-demand features.
+    ///
+    /// # Errors
+    /// A field that no on-demand view of the set declares, or of another type than declared.
+    pub fn with_request(&self, given: &Map<String, serde_json::Value>) -> Result<Prepared, FeatureError> {
+        let mut prepared = self.clone();
+        let computed = prepared.computed.as_mut();
+        let declared = |name: &str| {
+            let views = computed.as_deref().map(|c| &c.views[..]).unwrap_or_default();
+            views.iter().any(|v| v.definition.request.iter().any(|(n, _)| n == name))
+        };
+        if let Some(name) = given.keys().find(|n| !declared(n)) {
+            return Err(FeatureError::Request(format!(
+                "none of the features asked for takes `{name}` from the request; declare it in REQUEST (…)"
+            )));
+        }
+        if let Some(c) = computed {
+            c.requests = c.views.iter().map(|v| v.request(given)).collect::<Result<_, _>>()?;
+        }
+        Ok(prepared)
+    }
+
+    /// The row of an entity without signals.
+    fn empty_row(&self) -> FeatureRow {
+        FeatureRow {
+            entity: String::new(),
+            age_ms: vec![None; self.empty.len()],
+            values: self.empty.clone(),
+            as_of: 0,
+            parts: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -338,6 +470,30 @@ fn describe(v: &View) -> ViewDescription {
                 name: format!("{}.{f}", v.name),
                 kind: o.kind,
                 empty: o.empty.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn describe_on_demand(v: &OnDemand) -> ViewDescription {
+    let d = &v.definition;
+    ViewDescription {
+        view: d.name.clone(),
+        description: d.description.clone(),
+        entity: d.entity.clone(),
+        table: REQUEST.to_owned(),
+        version: v.version.to_string(),
+        owner: None,
+        freshness_ms: None,
+        lateness_ms: 0,
+        windows: Vec::new(),
+        features: v
+            .outputs
+            .iter()
+            .map(|o| FeatureDescription {
+                name: format!("{}.{}", d.name, o.name),
+                kind: o.kind,
+                empty: Value::Null,
             })
             .collect(),
     }

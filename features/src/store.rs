@@ -107,6 +107,9 @@ impl FeatureStore {
         entity: &str,
         now: Millis,
     ) -> Result<FeatureRow, FeatureError> {
+        if let Some(computed) = &prepared.computed {
+            return computed.finish(self.read_one(&computed.stored, entity, now)?);
+        }
         let mut row = blank(prepared, entity, now);
         for part in &prepared.parts {
             let place = self.read_part(part, entity, now, &mut row.values, &mut row.age_ms)?;
@@ -161,6 +164,11 @@ impl FeatureStore {
         entities: Vec<String>,
         now: Millis,
     ) -> Result<FeatureTable, FeatureError> {
+        if prepared.computed.is_some() {
+            let position = self.applied.position();
+            let rows = self.read_now(prepared, &entities, now)?;
+            return Ok(FeatureTable::from_rows(prepared.columns.clone(), rows, now, position));
+        }
         let width = prepared.names.len();
         let mut table = FeatureTable {
             columns: prepared.columns.clone(),
@@ -190,6 +198,10 @@ impl FeatureStore {
         entities: &[S],
         as_of: Millis,
     ) -> Result<Vec<FeatureRow>, FeatureError> {
+        if let Some(computed) = &prepared.computed {
+            let rows = self.read_as_of(&computed.stored, entities, as_of)?;
+            return rows.into_iter().map(|r| computed.finish(r)).collect();
+        }
         let mut rows: Vec<_> = entities.iter().map(|e| blank(prepared, e.as_ref(), as_of)).collect();
         for part in &prepared.parts {
             let subjects: Vec<&str> = entities.iter().map(|e| e.as_ref()).collect();

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use features::{Registry, ValueType};
+use features::{Registry, Value, ValueType};
 use ingest::catalogue::Catalogue;
 
 fn catalogue() -> Catalogue {
@@ -148,4 +148,65 @@ fn unknown_names_are_refused_with_the_nearest() {
     let message = registry.prepare(&["task_activity.complete_24h"]).unwrap_err().to_string();
     assert!(message.contains("did you mean `task_activity.completed_24h`"), "{message}");
     assert!(registry.prepare_views(&["nosuch"]).is_err());
+}
+
+const LOAD: &str = "
+    CREATE FEATURE VIEW tasks ENTITY u WINDOWS (1 HOUR, 1 DAY)
+    AS SELECT subject AS u, count(*) AS n, sum(minutes) AS minutes FROM task_completed GROUP BY u;
+    -- How much is left of the time there is.
+    CREATE ON DEMAND FEATURE VIEW room ENTITY u REQUEST (free BIGINT, place TEXT)
+    AS SELECT request.free - coalesce(tasks.minutes_1h, 0) AS left_over,
+      tasks.n_1h * 1.0 / nullif(tasks.n_1d, 0) AS share,
+      CASE WHEN request.place = 'home' AND tasks.n_1d = 0 THEN 'idle' ELSE 'busy' END AS state,
+      as_of() AS at;";
+
+#[test]
+fn on_demand_features_are_computed_at_the_read() {
+    let registry = Registry::from_texts(&catalogue(), &[("v.sql", LOAD)]).unwrap_or_else(|e| panic!("{e}"));
+    let prepared = registry.prepare(&["room.state", "tasks.n_1h", "room.left_over", "room.at"]).unwrap();
+    let names: Vec<_> = prepared.names.iter().map(|n| n.to_string()).collect();
+    assert_eq!(names, ["room.state", "tasks.n_1h", "room.left_over", "room.at"]);
+    let given = serde_json::json!({"free": 30, "place": "home"});
+    let prepared = prepared.with_request(given.as_object().unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let clock: ingest::Clock = std::sync::Arc::new(|| 0);
+    let store = features::FeatureStore::new(
+        std::sync::Arc::new(registry),
+        features::online::open("embedded:", 1).unwrap(),
+        features::offline::open("embedded:", dir.path(), clock).unwrap(),
+        features::Applied::default(),
+    );
+    let wanted = [Value::Text("idle".into()), Value::Int(0), Value::Int(30), Value::Time(77)];
+    assert_eq!(store.read_one(&prepared, "nobody", 77).unwrap().values, wanted);
+    assert_eq!(store.read_as_of(&prepared, &["nobody"], 77).unwrap()[0].values, wanted);
+    let joined =
+        features::past::join(&**store.history(), &prepared, &[("nobody", 77)], Default::default()).unwrap();
+    assert_eq!((joined.values.num_columns(), joined.values.num_rows()), (4, 1));
+    let share = store.registry().prepare_views(&["room"]).unwrap();
+    assert_eq!(store.read_one(&share, "nobody", 0).unwrap().values[..2], [Value::Null, Value::Null]);
+
+    let wrong =
+        |json: serde_json::Value| prepared.with_request(json.as_object().unwrap()).unwrap_err().to_string();
+    assert!(wrong(serde_json::json!({"free": "much"})).contains("`request.free` must be a whole number"));
+    assert!(wrong(serde_json::json!({"hue": 1})).contains("none of the features asked for takes `hue`"));
+}
+
+#[test]
+fn mistakes_in_on_demand_views_are_told() {
+    for (text, wanted) in [
+        ("AS SELECT tasks.m_1h AS x", "No field named"),
+        ("AS SELECT n_1h AS x", "write view.feature_window"),
+        ("AS SELECT moods.n_1h AS x", "there is no feature view `moods`"),
+        ("AS SELECT count(tasks.n_1h) AS x", "a SELECT of expressions"),
+        ("AS SELECT tasks.n_1h + 1", "needs a name"),
+        ("REQUEST (x BLOB) AS SELECT request.x AS x", "expected a type"),
+        ("REQUEST (x TEXT, x TEXT) AS SELECT request.x AS x", "twice"),
+    ] {
+        let (views, _) = LOAD.split_once("    -- How much").unwrap();
+        let text = format!("{views} CREATE ON DEMAND FEATURE VIEW room ENTITY u {text};");
+        let Err(e) = Registry::from_texts(&catalogue(), &[("v.sql", &text)]) else {
+            panic!("{text} was taken")
+        };
+        assert!(e.to_string().contains(wanted), "{text}: {e}");
+    }
 }

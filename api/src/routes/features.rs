@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use features::FeatureTable;
 use ingest::{http::ProblemBody, log::Position};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use utoipa::ToSchema;
 
 use crate::{
@@ -29,6 +30,10 @@ pub(super) struct ReadBody {
     /// The instant to read at, RFC 3339; now if missing.
     #[schema(format = DateTime)]
     as_of: Option<String>,
+    /// What on-demand features take from the request, by field.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({"free_minutes": 30}))]
+    request: Map<String, serde_json::Value>,
     /// A `position` from an answer of `POST /v1/signals`: the read waits until it is applied.
     after: Option<String>,
     /// Milliseconds the whole read may take.
@@ -139,7 +144,7 @@ pub(super) async fn read(
                 at = Instant::Now((state.clock)());
             }
         }
-        state.features.read(&wanted, body.entities, at).await
+        state.features.read(&wanted, body.entities, at, &body.request).await
     };
     let read = match tokio::time::timeout(allowed, timely).await {
         Ok(read) => read,
@@ -148,7 +153,8 @@ pub(super) async fn read(
     match (read, body.on_late, again) {
         (Ok(table), ..) => form.answer(&table, None),
         (Err(ApiError::Late(_)), OnLate::Stale, Some(entities)) if body.as_of.is_none() => {
-            let table = state.features.read(&wanted, entities, Instant::Now((state.clock)())).await?;
+            let now = Instant::Now((state.clock)());
+            let table = state.features.read(&wanted, entities, now, &body.request).await?;
             form.answer(&table, Some("stale"))
         }
         (Err(ApiError::Late(_)), OnLate::Default, Some(entities)) => {

@@ -150,6 +150,7 @@ impl FeatureReads for Script {
         wanted: &Wanted,
         entities: Vec<String>,
         at: Instant,
+        _request: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<FeatureTable, ApiError> {
         let (columns, _) = self.empty(wanted)?;
         let (Instant::Now(as_of) | Instant::AsOf(as_of)) = at;

@@ -13,6 +13,7 @@ use api::{
 use async_trait::async_trait;
 use features::{Columns, FeatureStore, FeatureTable, Prepared, Value};
 use ingest::log::Position;
+use serde_json::Map;
 
 /// Sets of names kept resolved; a program asks for few.
 const KEPT: usize = 1_024;
@@ -79,8 +80,12 @@ impl FeatureReads for Reads {
         wanted: &Wanted,
         entities: Vec<String>,
         at: Instant,
+        request: &Map<String, serde_json::Value>,
     ) -> Result<FeatureTable, ApiError> {
-        let prepared = self.prepare(wanted)?;
+        let mut prepared = self.prepare(wanted)?;
+        if !request.is_empty() {
+            prepared = Arc::new(prepared.with_request(request)?);
+        }
         let table = match at {
             Instant::Now(now) => self.store.read_table(&prepared, entities, now),
             Instant::AsOf(instant) => {

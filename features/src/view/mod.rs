@@ -27,7 +27,7 @@ use crate::{
     kernel::Kernel,
     value::{Value, ValueType},
 };
-pub use parse::Definition;
+pub use parse::{Definition, OnDemandDefinition};
 pub use source::ReferenceTable;
 pub use window::{Period, Span, Window};
 

@@ -1,6 +1,7 @@
 //! Reads `CREATE FEATURE VIEW name ENTITY e WINDOWS (…) [WITH (…)] AS SELECT …;` up to the SELECT, whose
 //! text is left to DataFusion.
 
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::{
     dialect::GenericDialect,
     tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace},
@@ -39,11 +40,46 @@ pub struct Definition {
     pub at: (u64, u64),
 }
 
+/// The definition of an on-demand view as written: features computed at a read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnDemandDefinition {
+    /// Name of the file, for messages.
+    pub file: String,
+    /// Name of the view.
+    pub name: String,
+    /// Name of the entity column.
+    pub entity: String,
+    /// The comment above the definition.
+    pub description: String,
+    /// Fields a request may bring, with their types.
+    pub request: Vec<(String, DataType)>,
+    /// The SELECT, as written.
+    pub select: String,
+    /// Where the SELECT begins: line and column, from 1.
+    pub select_at: (u64, u64),
+    /// Where the definition begins.
+    pub at: (u64, u64),
+}
+
+/// A file, read.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    /// Views over signals.
+    pub views: Vec<Definition>,
+    /// Views over other views.
+    pub on_demand: Vec<OnDemandDefinition>,
+}
+
 /// Lateness allowed where a view does not say: a phone that was offline for a day.
 pub const DEFAULT_LATENESS_MS: Millis = 24 * 3_600_000;
 
-/// Every definition of a file.
+/// Every definition over signals of a file.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Definition>, FeatureError> {
+    parse_all(file, text).map(|d| d.views)
+}
+
+/// Every definition of a file.
+pub fn parse_all(file: &str, text: &str) -> Result<Definitions, FeatureError> {
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|e| {
         FeatureError::Definition {
             file: file.to_owned(),
@@ -53,9 +89,15 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Definition>, FeatureError> {
         }
     })?;
     let mut p = Parser { file, text, tokens, at: 0, comment: String::new() };
-    let mut found = Vec::new();
+    let mut found = Definitions::default();
     while p.skip_space() {
-        found.push(p.definition()?);
+        let first = p.keyword("CREATE")?;
+        let at = (first.span.start.line, first.span.start.column);
+        if p.next_is("ON") {
+            found.on_demand.push(p.on_demand(at)?);
+        } else {
+            found.views.push(p.definition(at)?);
+        }
     }
     Ok(found)
 }
@@ -141,8 +183,61 @@ impl Parser<'_> {
         }
     }
 
-    fn definition(&mut self) -> Result<Definition, FeatureError> {
-        let first = self.keyword("CREATE")?;
+    /// Whether the next word is this one; not taken.
+    fn next_is(&mut self, word: &str) -> bool {
+        matches!(&self.peek().token, Token::Word(w) if w.value.eq_ignore_ascii_case(word))
+    }
+
+    fn on_demand(&mut self, at: (u64, u64)) -> Result<OnDemandDefinition, FeatureError> {
+        let description = std::mem::take(&mut self.comment);
+        for word in ["ON", "DEMAND", "FEATURE", "VIEW"] {
+            self.keyword(word)?;
+        }
+        let name = self.ident("the view's name")?;
+        self.keyword("ENTITY")?;
+        let entity = self.ident("the entity's column")?;
+        let request = if self.next_is("REQUEST") { self.request()? } else { Vec::new() };
+        let (select, select_at) = self.select()?;
+        let file = self.file.to_owned();
+        Ok(OnDemandDefinition { file, name, entity, description, request, select, select_at, at })
+    }
+
+    fn request(&mut self) -> Result<Vec<(String, DataType)>, FeatureError> {
+        self.keyword("REQUEST")?;
+        self.punctuation(Token::LParen)?;
+        let mut fields: Vec<(String, DataType)> = Vec::new();
+        loop {
+            let name = self.ident("a field of the request")?;
+            let t = self.next();
+            let data_type = match t.token.to_string().to_uppercase().as_str() {
+                "BIGINT" | "INT" | "INTEGER" => DataType::Int64,
+                "DOUBLE" | "FLOAT" => DataType::Float64,
+                "BOOLEAN" => DataType::Boolean,
+                "TEXT" | "VARCHAR" => DataType::Utf8,
+                "TIMESTAMP" => super::time::instant_type(),
+                other => {
+                    return self.wrong(
+                        &t,
+                        format!(
+                            "expected a type (BIGINT, DOUBLE, BOOLEAN, TEXT or TIMESTAMP), found `{other}`"
+                        ),
+                    );
+                }
+            };
+            if fields.iter().any(|(n, _)| *n == name) {
+                return self.wrong(&t, format!("the field {name} stands here twice"));
+            }
+            fields.push((name, data_type));
+            let t = self.next();
+            match t.token {
+                Token::Comma => {}
+                Token::RParen => return Ok(fields),
+                ref other => return self.wrong(&t, format!("expected `,` or `)`, found `{other}`")),
+            }
+        }
+    }
+
+    fn definition(&mut self, at: (u64, u64)) -> Result<Definition, FeatureError> {
         let description = std::mem::take(&mut self.comment);
         self.keyword("FEATURE")?;
         self.keyword("VIEW")?;
@@ -163,15 +258,21 @@ impl Parser<'_> {
             freshness_ms: None,
             select: String::new(),
             select_at: (0, 0),
-            at: (first.span.start.line, first.span.start.column),
+            at,
         };
-        if matches!(&self.peek().token, Token::Word(w) if w.value.eq_ignore_ascii_case("WITH")) {
+        if self.next_is("WITH") {
             self.at += 1;
             self.options(&mut d)?;
         }
+        (d.select, d.select_at) = self.select()?;
+        Ok(d)
+    }
+
+    /// `AS SELECT …` up to the semicolon: the text, and where it begins.
+    fn select(&mut self) -> Result<(String, (u64, u64)), FeatureError> {
         self.keyword("AS")?;
         let start = self.peek();
-        if !matches!(&start.token, Token::Word(w) if w.value.eq_ignore_ascii_case("SELECT")) {
+        if !self.next_is("SELECT") {
             return self.wrong(&start, format!("expected SELECT, found `{}`", start.token));
         }
         while let Some(t) = self.tokens.get(self.at)
@@ -183,10 +284,9 @@ impl Parser<'_> {
             Token::SemiColon => byte_at(self.text, t.span.start),
             _ => self.text.len(),
         });
-        d.select = self.text[byte_at(self.text, start.span.start)..end].trim_end().to_owned();
-        d.select_at = (start.span.start.line, start.span.start.column);
+        let select = self.text[byte_at(self.text, start.span.start)..end].trim_end().to_owned();
         self.comment.clear();
-        Ok(d)
+        Ok((select, (start.span.start.line, start.span.start.column)))
     }
 
     fn windows(&mut self) -> Result<Vec<Window>, FeatureError> {
