@@ -37,6 +37,8 @@ pub struct Settings {
     pub signals: Signals,
     /// Feature views.
     pub views: Views,
+    /// Reference tables that views may join.
+    pub tables: Tables,
     /// Tips.
     pub tips: Tips,
     /// The stream job.
@@ -125,6 +127,14 @@ pub struct Signals {
     pub future_times: FutureTimes,
     /// How far ahead of its arrival an event time may be, in seconds.
     pub future_seconds: u64,
+}
+
+/// `[tables]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tables {
+    /// Directories of `.csv`, `.ndjson` and `.parquet` files, each a table named after its file.
+    pub dirs: Vec<PathBuf>,
 }
 
 /// `[views]`

@@ -29,6 +29,7 @@ mod replay;
 mod roles;
 mod run;
 mod serve;
+mod tables;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -32,6 +32,7 @@ use crate::{
     config::Settings,
     error::{Error, Result, on_file},
     ports::scoring::{ContextFeatures, ThroughDoor},
+    tables,
 };
 
 /// What every role stands on.
@@ -146,7 +147,7 @@ pub fn catalogue(settings: &Settings) -> Result<Catalogue> {
 
 /// The feature views.
 pub fn registry(settings: &Settings, catalogue: &Catalogue) -> Result<Registry> {
-    Registry::load(catalogue, &[], &settings.views.dirs)
+    Registry::load(catalogue, &tables::load(settings)?, &settings.views.dirs)
         .map_err(|e| Error::Setting(format!("feature views: {e}")))
 }
 

@@ -40,6 +40,9 @@ pub struct JobOptions {
     pub batch: usize,
     /// Time between sweeps for departures.
     pub sweep_every: Duration,
+    /// A partition that is read to its end and has had no signal for so long is idle: its watermark goes with
+    /// the newest of the others, so that what it keeps grows old with the stream.
+    pub idle_after: Duration,
     /// History rows not yet durable at which a checkpoint is made early, in bytes.
     pub history_buffer: usize,
 }
@@ -52,6 +55,7 @@ impl JobOptions {
             checkpoint_every: Duration::from_secs(10),
             batch: 65_536,
             sweep_every: Duration::from_millis(200),
+            idle_after: Duration::from_secs(60),
             history_buffer: 256 << 20,
         }
     }
@@ -90,6 +94,8 @@ pub struct Job {
     options: JobOptions,
     checkpoint: Arc<Checkpoint>,
     shards: Vec<Shard>,
+    /// When each shard last had a signal.
+    heard: Vec<Instant>,
     position: Position,
     /// What the checkpoint under way holds, to be written again should it fail.
     saving: Option<(Instant, tokio::task::JoinHandle<Saved>)>,
@@ -148,6 +154,7 @@ impl Job {
             clock,
             options,
             checkpoint: Arc::new(checkpoint),
+            heard: vec![Instant::now(); shards.len()],
             shards,
             saved: restored.position.clone(),
             position: restored.position,
@@ -259,6 +266,9 @@ impl Job {
         for r in records {
             self.position.advance(r.partition, r.offset);
         }
+        for (heard, _) in self.heard.iter_mut().zip(&of_shard).filter(|(_, r)| !r.is_empty()) {
+            *heard = started;
+        }
         self.applied.advance(&self.position);
         if let Some(t) = oldest_arrival {
             histogram!(names::FRESHNESS).record(((self.clock)() - t).max(0) as f64 / 1e3);
@@ -285,6 +295,7 @@ impl Job {
         gauge!(names::LAG).set(lag as f64);
         if lag == 0 {
             // Behind the log, values are about to change anyway.
+            self.advance_idle();
             self.sweep((self.clock)(), 2_048)?;
         }
         for s in self.shards.iter().filter(|s| s.watermark > Millis::MIN) {
@@ -296,6 +307,16 @@ impl Job {
             self.start_saving().await?;
         }
         Ok(())
+    }
+
+    /// Lets the watermarks of idle partitions go with the newest.
+    fn advance_idle(&mut self) {
+        let newest = self.shards.iter().map(|s| s.watermark).max().unwrap_or(Millis::MIN);
+        for (shard, heard) in self.shards.iter_mut().zip(&self.heard) {
+            if heard.elapsed() >= self.options.idle_after {
+                shard.watermark = newest;
+            }
+        }
     }
 
     /// Brings values up to date that changed because time passed; at most `limit` rows a view and partition.

@@ -198,3 +198,39 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     out
 }
+
+/// A reference table whose rows hold from a date: each signal is read with the row of its own time, and a key
+/// that is NULL or unknown has none.
+#[test]
+fn reference_rows_hold_from_their_date() {
+    use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
+    let since = TimestampMillisecondArray::from(vec![NOON - 1, NOON + 10, NOON]).with_timezone("+00:00");
+    let rows = RecordBatch::try_from_iter([
+        ("name", Arc::new(StringArray::from(vec!["ada", "ada", "bo"])) as ArrayRef),
+        ("area", Arc::new(StringArray::from(vec!["old", "new", "else"]))),
+        ("valid_from", Arc::new(since)),
+    ]);
+    let table = features::view::ReferenceTable { name: "projects".to_owned(), rows: rows.unwrap() };
+    let sql = "CREATE FEATURE VIEW areas ENTITY user_id WINDOWS (1 HOUR)
+        AS SELECT t.subject AS user_id, count(p.area) AS known, last(p.area) AS latest, first(p.area) AS earliest,
+        count(*) FILTER (WHERE p.area = 'new') AS fresh
+        FROM task_completed t LEFT JOIN projects AS p ON t.project = p.name GROUP BY user_id;";
+    let catalogue = Arc::new(Catalogue::load(&[]).unwrap());
+    let registry = Registry::with_tables(&catalogue, &[table], &[("views.sql", sql)]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = Engine::new(
+        dir.path().to_owned(),
+        catalogue,
+        Arc::new(registry.unwrap_or_else(|e| panic!("{e}"))),
+        2,
+    );
+    let nameless = Signal { data: serde_json::json!({}), ..task("ada", 2) };
+    engine.append(&[task("ada", 1), nameless, task("ada", 10), task("ada", 20), task("cy", 1)]);
+    engine.drain(2, usize::MAX);
+    for values in [engine.values("ada", NOON + 30), engine.values_as_of("ada", NOON + 30)] {
+        let values: Vec<Value> = values.into_iter().map(|(_, v)| v).collect();
+        let text = |t: &str| Value::Text(t.into());
+        assert_eq!(values, [Value::Int(3), text("new"), text("old"), Value::Int(2)]);
+    }
+    assert_eq!(engine.values("cy", NOON + 30)[0].1, Value::Int(0));
+}

@@ -19,7 +19,11 @@ pub fn check(settings: &Settings) -> Result<()> {
     ] {
         embedded(setting, url)?;
     }
-    for (setting, dirs) in [("signals.dirs", &settings.signals.dirs), ("views.dirs", &settings.views.dirs)] {
+    for (setting, dirs) in [
+        ("signals.dirs", &settings.signals.dirs),
+        ("views.dirs", &settings.views.dirs),
+        ("tables.dirs", &settings.tables.dirs),
+    ] {
         if let Some(dir) = dirs.iter().find(|d| !d.is_dir()) {
             return Err(Error::Setting(format!(
                 "{setting}: `{}` is no directory; name one that exists",
