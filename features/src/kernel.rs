@@ -199,7 +199,7 @@ impl Kernel {
             let Some(t) = canonical(&t) else {
                 return Err(FeatureError::Request(format!(
                     "`{name}` has the type {t}, which cannot be a feature value; cast it to a number, text, boolean or \
-                     timestamp"
+                     timestamp, or a list of those"
                 )));
             };
             kernel.outputs.push((e.clone(), t));
@@ -460,6 +460,10 @@ pub(crate) fn value_at(column: &ArrayRef, row: usize) -> Value {
         DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).into()),
         DataType::Timestamp(..) => Value::Time(column.as_primitive::<TimestampMillisecondType>().value(row)),
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            Value::List((0..items.len()).map(|i| value_at(&items, i)).collect())
+        }
         _ => Value::Null,
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`view`] | a definition, parsed and planned |
 //! | [`kernel`] | events in, values out: the one place where values are made |
+//! | [`aggregates`] | aggregate functions of our own: sketches, lists, streaks |
 //! | [`events`] | the events kept for an entity |
 //! | [`contexts`] | what is kept of slowly changing tables |
 //! | [`row`] | the stored form of an entity's values and events |
@@ -22,6 +23,7 @@
 //! | [`table`] | values of many entities side by side |
 //! | [`value`] | values at the boundary, free of Arrow |
 
+pub mod aggregates;
 pub mod contexts;
 pub mod error;
 pub mod events;

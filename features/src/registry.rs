@@ -24,7 +24,7 @@ use crate::{
 const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/views.rs"));
 
 /// Counts up when the meaning of a row's bytes or of a value changes without any definition changing.
-const ENGINE_FORMAT: &str = "engine 2";
+const ENGINE_FORMAT: &str = "engine 3";
 
 /// The feature views, by number and by name.
 #[derive(Debug)]

@@ -109,7 +109,7 @@ fn mistakes_name_place_and_remedy() {
         (
             "SELECT subject AS user_id, array_agg(project) AS n FROM task_completed GROUP BY user_id",
             "v.sql:3:4: ",
-            "array_agg is not supported",
+            "array_agg without a bound grows",
         ),
         (
             "SELECT subject AS user_id, sum(DISTINCT minutes) AS n FROM task_completed GROUP BY user_id",
@@ -140,6 +140,60 @@ fn mistakes_name_place_and_remedy() {
     );
     let message = Registry::from_texts(&catalogue(), &[("v.sql", &twice)]).unwrap_err().to_string();
     assert!(message.contains("v.sql:4:1: ") && message.contains("already defined in v.sql"), "{message}");
+}
+
+#[test]
+fn aggregates_that_no_window_can_keep_are_refused_with_the_reason() {
+    let cases = [
+        ("array_agg(project)", "array_agg without a bound grows with every signal"),
+        ("array_agg(DISTINCT project, 3)", "array_agg(DISTINCT …) is not supported"),
+        ("array_agg(project, 0)", "array_agg needs a constant whole number from 1 to 1000"),
+        ("array_agg(project, minutes)", "array_agg needs a constant whole number"),
+        ("array_agg(project, 3 ORDER BY minutes)", "array_agg goes by event time; leave its ORDER BY out"),
+        ("last_n(project, 1001)", "from 1 to 1000"),
+        ("last_n(project)", "last_n takes a value and how many: last_n(x, 5)"),
+        ("first_n(project, NULL)", "first_n needs a constant whole number"),
+        ("top_k(project, 101)", "top_k needs a constant whole number from 1 to 100"),
+        ("string_agg(project, ',')", "array_to_string(array_agg(x, 20), ', ')"),
+        ("nth_value(project, 2)", "use first_n(x, n)[n] or last_n(x, n)[n]"),
+        ("any_value(project)", "depends on the order of arrival; use first(x) or last(x)"),
+        ("approx_percentile_cont(minutes, 1.5)", "needs a constant share from 0 to 1"),
+        ("approx_percentile_cont(minutes, 0.5, 100)", "takes a number and a share"),
+        ("approx_percentile_cont(project, 0.5)", "takes numbers, not Utf8"),
+        (
+            "approx_percentile_cont_with_weight(0.5, minutes) WITHIN GROUP (ORDER BY minutes)",
+            "depends on the order in which parts are merged",
+        ),
+        ("percentile_cont(minutes, 2)", "percentile_cont needs a constant share from 0 to 1"),
+        ("streak(minutes)", "takes a"),
+        ("sum(DISTINCT minutes)", "sum(DISTINCT …) is not supported; count(DISTINCT …) is"),
+        ("sum(minutes ORDER BY time)", "ORDER BY inside sum changes nothing"),
+        ("last(project ORDER BY minutes)", "goes by event time"),
+    ];
+    for (expression, reason) in cases {
+        let sql = format!(
+            "CREATE FEATURE VIEW v ENTITY user_id WINDOWS (1 DAY) AS SELECT subject AS user_id, {expression} AS x \
+             FROM task_completed GROUP BY user_id"
+        );
+        let message = Registry::from_texts(&catalogue(), &[("v.sql", &sql)])
+            .map_or_else(|e| e.to_string(), |_| "no refusal".to_owned());
+        assert!(
+            message.starts_with("v.sql:1:") && message.contains(reason),
+            "{expression}\n  gave: {message}"
+        );
+    }
+}
+
+#[test]
+fn lists_are_feature_values() {
+    let sql = "CREATE FEATURE VIEW v ENTITY user_id WINDOWS (1 DAY) AS SELECT subject AS user_id, \
+        last_n(project, 3) AS p, top_k(minutes, 2) AS m, array_agg(time, 2) AS t FROM task_completed GROUP BY user_id";
+    let registry = Registry::from_texts(&catalogue(), &[("v.sql", sql)]).unwrap();
+    let view = registry.view("v").unwrap();
+    assert!(view.outputs.iter().all(|o| o.kind == ValueType::List && o.empty == features::Value::Null));
+    let types: Vec<String> =
+        view.history_schema().fields()[4..].iter().map(|f| f.data_type().to_string()).collect();
+    assert_eq!(types, ["List(Utf8)", "List(Int64)", "List(Timestamp(ms, \"+00:00\"))"]);
 }
 
 #[test]

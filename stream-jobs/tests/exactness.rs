@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use support::{Engine, Signal};
 
 /// Windows and SELECT of each view.
-const VIEWS: [(&str, &str); 3] = [
+const VIEWS: [(&str, &str); 4] = [
     (
         "30 MINUTES, 1 HOUR, 1 DAY",
         "SELECT subject AS user_id, count(*) AS n, sum(minutes) AS total, avg(minutes) AS mean, min(minutes) AS least,
@@ -35,6 +35,16 @@ const VIEWS: [(&str, &str); 3] = [
         "SELECT subject AS user_id, sum(mood / 7.0) AS total, avg(mood) AS mean, stddev(mood) AS spread,
          max(time) AS latest, bool_and(mood > 2) AS fine, coalesce(sum(stress), 0) + count(*) AS mixed
          FROM mood_reported GROUP BY user_id",
+    ),
+    (
+        "1 HOUR, 1 DAY, 4 WEEKS",
+        "SELECT subject AS user_id, last_n(project, 3) AS latest, first_n(minutes, 2) AS opening,
+         array_agg(time, 4) FILTER (WHERE minutes > 1) AS instants, top_k(project, 2) AS favourites,
+         approx_distinct(minutes) AS lengths, approx_median(minutes) AS typical, median(minutes) AS middle,
+         approx_percentile_cont(minutes, 0.9) AS long,
+         percentile_cont(0.3) WITHIN GROUP (ORDER BY minutes / 7.0) AS short, streak(time) AS run,
+         array_length(last_n(id, 5)) AS few, sum(minutes) * 1.0 / count(*) AS ratio
+         FROM task_completed GROUP BY user_id",
     ),
 ];
 

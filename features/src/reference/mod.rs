@@ -34,11 +34,11 @@ use datafusion::{
     datasource::MemTable,
     error::DataFusionError,
     execution::context::{SessionConfig, SessionContext},
-    functions_aggregate::first_last::{first_value_udaf, last_value_udaf},
 };
 use ingest::{Millis, catalogue::Catalogue, log::Position};
 
 use crate::{
+    aggregates,
     error::FeatureError,
     offline::{OfflineStore, ScanFilter, schema::adapt},
     value::Value,
@@ -166,8 +166,7 @@ fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let ctx = SessionContext::new_with_config(config);
-    ctx.register_udaf((*first_value_udaf()).clone().with_aliases(["first"]));
-    ctx.register_udaf((*last_value_udaf()).clone().with_aliases(["last"]));
+    aggregates::register(&ctx);
     ctx
 }
 

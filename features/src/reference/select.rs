@@ -65,8 +65,14 @@ impl Select {
         let mut select = self.select.clone();
         let at = literal(at)?;
         for_each_function(&mut select, |name, expr| {
-            if name == "as_of" {
-                *expr = at.clone();
+            match name {
+                "as_of" => *expr = at.clone(),
+                // A streak counts while its latest day is today or yesterday.
+                "streak" => {
+                    let streak = std::mem::replace(expr, at.clone());
+                    *expr = call("streak_now", [streak, at.clone()]);
+                }
+                _ => {}
             }
         });
         Ok(select.to_string())
@@ -123,6 +129,24 @@ fn is_entity(item: &SelectItem, entity: &str) -> bool {
         }
         _ => false,
     }
+}
+
+fn call(name: &str, arguments: [Expr; 2]) -> Expr {
+    let args = arguments.map(|a| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(a))).into();
+    Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 /// An instant in SQL.

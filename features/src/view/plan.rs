@@ -12,7 +12,6 @@ use datafusion::{
     datasource::MemTable,
     error::DataFusionError,
     execution::context::{SessionConfig, SessionContext},
-    functions_aggregate::first_last::{first_value_udaf, last_value_udaf},
     logical_expr::{
         Expr, LogicalPlan, ScalarUDF, SortExpr, Volatility, expr::AggregateFunction,
         simplify::SimplifyContext,
@@ -32,33 +31,10 @@ use super::{
     time::{self, AS_OF, ZONE},
     window::Span,
 };
-use crate::error::FeatureError;
+use crate::{aggregates, error::FeatureError};
 
 /// Its value depends on the day: the planner adds the day to its outputs.
 const STREAK: &str = "streak";
-
-/// Aggregates a view may use: those whose state merges and whose value no order of arrival can change.
-const AGGREGATES: [&str; 19] = [
-    "count",
-    "sum",
-    "avg",
-    "mean",
-    "min",
-    "max",
-    "first",
-    "last",
-    "first_value",
-    "last_value",
-    "bool_and",
-    "bool_or",
-    "bit_and",
-    "bit_or",
-    "bit_xor",
-    "stddev",
-    "stddev_pop",
-    "var",
-    "var_pop",
-];
 
 /// One aggregate of a view.
 #[derive(Debug, Clone)]
@@ -113,8 +89,7 @@ pub(crate) fn session(
         ctx.register_table(t.name.as_str(), Arc::new(table)).map_err(&wrong)?;
     }
     time::functions().into_iter().for_each(|f| ctx.register_udf(f));
-    ctx.register_udaf((*first_value_udaf()).clone().with_aliases(["first"]));
-    ctx.register_udaf((*last_value_udaf()).clone().with_aliases(["last"]));
+    aggregates::register(&ctx);
     Ok(ctx)
 }
 
@@ -403,11 +378,8 @@ impl TakeApart<'_> {
             return self.refuse(format!("`{e}` is no aggregate"));
         };
         let name = func.name().to_owned();
-        if !AGGREGATES.contains(&name.as_str()) {
-            return self.refuse(format!(
-                "the aggregate {name} is not supported; there are {}",
-                AGGREGATES.join(", ")
-            ));
+        if let Some(reason) = aggregates::refusal(&name) {
+            return self.refuse(reason);
         }
         if params.distinct && name != "count" {
             return self.refuse(format!("{name}(DISTINCT …) is not supported; count(DISTINCT …) is"));
@@ -415,13 +387,13 @@ impl TakeApart<'_> {
         let mut params = params;
         params.args = params.args.into_iter().map(|a| self.simplified(a, input)).collect::<Result<_, _>>()?;
         params.filter = params.filter.map(|f| self.simplified(*f, input).map(Box::new)).transpose()?;
-        let by_time = matches!(name.as_str(), "first_value" | "last_value");
+        let by_time = aggregates::by_time(&name);
         if by_time {
             if !params.order_by.is_empty() {
                 return self.refuse(format!("{name} goes by event time; leave its ORDER BY out"));
             }
             params.order_by = order.iter().map(|c| SortExpr::new(c.clone(), true, false)).collect();
-        } else if !params.order_by.is_empty() {
+        } else if !params.order_by.is_empty() && !func.supports_within_group_clause() {
             return self.refuse(format!("ORDER BY inside {name} changes nothing; leave it out"));
         }
         Ok((Expr::AggregateFunction(AggregateFunction { func, params }), by_time))
@@ -435,6 +407,8 @@ impl TakeApart<'_> {
                 .with_name(e.schema_name().to_string())
                 .build()
                 .map_err(|e| located(self.d, &e))?;
+        // Arguments are checked when it is made.
+        lowered.aggregate.create_accumulator().map_err(|e| located(self.d, &e))?;
         Ok(Aggregate { expr: lowered.aggregate, filter: lowered.filter })
     }
 
@@ -503,6 +477,12 @@ pub(crate) fn canonical(t: &DataType) -> Option<DataType> {
         // The difference of two instants, in milliseconds.
         Duration(arrow::datatypes::TimeUnit::Millisecond) => Int64,
         Null => Int64,
+        List(item) | LargeList(item) | FixedSizeList(item, _) | ListView(item) | LargeListView(item) => {
+            match canonical(item.data_type())? {
+                List(_) => return None,
+                item => List(Arc::new(Field::new_list_field(item, true))),
+            }
+        }
         _ => return None,
     })
 }
