@@ -212,6 +212,8 @@ pub struct ViewInfo {
     pub table: String,
     /// Hash of its definition.
     pub version: String,
+    /// Whether its name alone means this version; older ones are read as `view@version`.
+    pub current: bool,
     /// Who answers for it.
     pub owner: Option<String>,
     /// How fresh its values shall be, in milliseconds.

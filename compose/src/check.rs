@@ -44,7 +44,7 @@ fn catalogue(settings: &Settings) -> Result<String> {
 
 fn views(settings: &Settings) -> Result<String> {
     let registry = parts::registry(settings, &parts::catalogue(settings)?)?;
-    Ok(format!("{} views, {} features", registry.views().len(), registry.feature_names().count()))
+    Ok(format!("{} views, {} features", registry.current().count(), registry.feature_names().count()))
 }
 
 fn tips(settings: &Settings) -> Result<String> {

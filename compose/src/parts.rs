@@ -10,6 +10,7 @@ use features::{
     Applied, FeatureStore, Registry,
     offline::{self, OfflineStore},
     online,
+    versions::Versions,
 };
 use ingest::{
     Clock,
@@ -84,18 +85,30 @@ impl Core {
 impl Features {
     /// Opens both stores and restores the job's state.
     pub fn open(settings: &Settings, core: &Core) -> Result<Features> {
+        let registry = registry(settings, &core.catalogue)?;
         let history = history(settings, core.clock.clone())?;
-        Self::over(settings, core, history, settings.checkpoint_file())
+        versions(settings).settle(&registry, &*history).map_err(broken("the versions of feature views"))?;
+        Self::with(settings, core, registry, history, settings.checkpoint_file())
     }
 
-    /// The same over this history and checkpoint.
+    /// The same over this history, which is only read, and this checkpoint.
     pub fn over(
         settings: &Settings,
         core: &Core,
         history: Arc<dyn OfflineStore>,
         checkpoint: PathBuf,
     ) -> Result<Features> {
-        let registry = Arc::new(registry(settings, &core.catalogue)?);
+        Self::with(settings, core, registry(settings, &core.catalogue)?, history, checkpoint)
+    }
+
+    fn with(
+        settings: &Settings,
+        core: &Core,
+        registry: Registry,
+        history: Arc<dyn OfflineStore>,
+        checkpoint: PathBuf,
+    ) -> Result<Features> {
+        let registry = Arc::new(registry);
         let online =
             online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
@@ -145,10 +158,16 @@ pub fn catalogue(settings: &Settings) -> Result<Catalogue> {
     Catalogue::load(&settings.signals.dirs).map_err(|e| Error::Setting(format!("signal types:\n{e}")))
 }
 
-/// The feature views.
+/// The feature views, older versions included.
 pub fn registry(settings: &Settings, catalogue: &Catalogue) -> Result<Registry> {
-    Registry::load(catalogue, &tables::load(settings)?, &settings.views.dirs)
+    let kept = versions(settings).read().map_err(broken("the versions of feature views"))?;
+    Registry::load_with(catalogue, &tables::load(settings)?, &settings.views.dirs, &kept)
         .map_err(|e| Error::Setting(format!("feature views: {e}")))
+}
+
+/// Definitions that ran on the data directory.
+pub fn versions(settings: &Settings) -> Versions {
+    Versions::of(&settings.data.dir)
 }
 
 /// The tips.

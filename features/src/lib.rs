@@ -14,6 +14,7 @@
 //! | [`row`] | the stored form of an entity's values and events |
 //! | [`registry`] | all views; names resolved once |
 //! | [`on_demand`] | features computed at a read from others and the request |
+//! | [`versions`] | definitions that were changed or removed, kept until dropped |
 //! | [`online`] | values for now: trait, `embedded` |
 //! | [`offline`] | history: trait, `parquet` |
 //! | [`history`] | what is kept of entities, made again from history |
@@ -40,6 +41,7 @@ pub mod row;
 pub mod store;
 pub mod table;
 pub mod value;
+pub mod versions;
 pub mod view;
 
 pub use error::FeatureError;

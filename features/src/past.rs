@@ -3,7 +3,7 @@
 //! The rows asked for and the signals of a view both come ordered by entity, so each entity's signals are
 //! read once and only one entity's are in memory; the values are made by the view's kernel, as everywhere.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, rc::Rc, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array},
@@ -11,19 +11,21 @@ use arrow::{
     datatypes::{Field, Schema, TimestampMillisecondType},
     error::ArrowError,
 };
-use ingest::Millis;
+use ingest::{Millis, log::Position};
 
 use crate::{
     error::FeatureError,
     events::{EventBuffer, EventList, Events},
     kernel::Kept,
     offline::{BatchStream, OfflineStore, ScanFilter},
-    registry::{Prepared, PreparedView},
+    registry::Prepared,
     view::View,
 };
 
-/// So many rows are evaluated together.
+/// So many rows are evaluated together,
 const TOGETHER: usize = 2_048;
+/// or fewer, when their windows hold more events than this.
+const EVENTS_TOGETHER: usize = 1 << 18;
 
 /// Which signals a value of the past may rest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,7 +80,7 @@ pub fn join<S: AsRef<str>>(
     let mut columns: Vec<(usize, Field, ArrayRef)> = Vec::with_capacity(prepared.names.len());
     let mut late = vec![false; rows.len()];
     for part in &prepared.parts {
-        let slots = of_view(history, part, &sorted, known, &mut late)?;
+        let slots = of_view(history, &part.view, &sorted, known, None, &mut late)?;
         for s in &part.slots {
             let column = take(&slots[s.slot], &place, None).map_err(wrong(&part.view))?;
             let field = Field::new(prepared.names[s.at].as_ref(), column.data_type().clone(), true);
@@ -102,23 +104,38 @@ fn wrong(view: &View) -> impl Fn(ArrowError) -> FeatureError + use<> {
     move |e| FeatureError::compute(&what)(e.into())
 }
 
+/// A column for each slot of one view: the values of entities at instants by the signals that stand in the log
+/// below `position`. Rows come ordered by entity, then instant.
+///
+/// # Errors
+/// As [`join`].
+pub fn values_below(
+    history: &dyn OfflineStore,
+    view: &View,
+    sorted: &[(&str, Millis)],
+    position: &Position,
+) -> Result<Vec<ArrayRef>, FeatureError> {
+    of_view(history, view, sorted, Known::ByNow, Some(position), &mut vec![false; sorted.len()])
+}
+
 /// A column for each slot of one view; rows as in `sorted`.
 fn of_view(
     history: &dyn OfflineStore,
-    part: &PreparedView,
+    view: &View,
     sorted: &[(&str, Millis)],
     known: Known,
+    below: Option<&Position>,
     late: &mut [bool],
 ) -> Result<Vec<ArrayRef>, FeatureError> {
-    let view = part.view.as_ref();
     let mut subjects: Vec<String> = sorted.iter().map(|(e, _)| (*e).to_owned()).collect();
     subjects.dedup();
     let instants = || sorted.iter().map(|(_, t)| *t);
-    let contexts = ContextRows::read(history, view, &subjects, instants().max())?;
+    let contexts = ContextRows::read(history, view, &subjects, instants().max(), below)?;
     let filter = ScanFilter {
         subjects: Some(subjects),
         after: instants().min().map(|t| t.saturating_sub(view.longest())),
         until: instants().max(),
+        max_position: below.cloned(),
         ..ScanFilter::default()
     };
     let mut pile = Pile {
@@ -127,12 +144,12 @@ fn of_view(
         contexts: &contexts,
         late,
         done: 0,
-        lists: Vec::new(),
         asked: Vec::new(),
+        events: 0,
         pieces: Vec::new(),
     };
     let mut at = 0;
-    for found in (ByEntity { stream: history.stream(&view.table, &filter)?, rest: None }) {
+    for found in ByEntity::new(history.stream(&view.table, &filter)?) {
         let (entity, signals) = found?;
         let start = at + sorted[at..].partition_point(|(e, _)| *e < entity.as_str());
         let end = start + sorted[start..].partition_point(|(e, _)| *e == entity);
@@ -163,9 +180,10 @@ struct Pile<'a> {
     late: &'a mut [bool],
     /// How many rows have been added.
     done: usize,
-    lists: Vec<EventBuffer>,
-    /// For each row its list, if it has one, its rows of slowly changing tables, and its instant.
-    asked: Vec<(Option<usize>, Vec<EventBuffer>, Millis)>,
+    /// For each row its entity's events, if it has any, its rows of slowly changing tables, and its instant.
+    asked: Vec<(Option<Rc<EventBuffer>>, Vec<EventBuffer>, Millis)>,
+    /// How many events lie in the windows of these rows.
+    events: usize,
     /// Finished columns.
     pieces: Vec<Vec<ArrayRef>>,
 }
@@ -183,9 +201,9 @@ impl Pile<'_> {
         let Some(signals) = signals else {
             for k in rows {
                 let contexts = self.contexts_of(sorted, k);
-                self.asked.push((None, contexts, sorted[k].1));
+                self.ask(None, contexts, sorted[k].1, 0)?;
             }
-            return self.evaluate_if_many();
+            return Ok(());
         };
         let events = self.view.project(signals)?;
         let times: Vec<Millis> = (0..events.len()).map(|i| events.get(i).0).collect();
@@ -193,22 +211,23 @@ impl Pile<'_> {
             Known::ByThen => arrivals(&events, signals),
             Known::ByNow => vec![Millis::MIN; events.len()],
         };
-        let mut shared = None;
+        let mut whole = None;
         for k in rows {
             let at = sorted[k].1;
             let from = at.saturating_sub(self.view.longest());
             // History gives signals in order of time.
             let window = times.partition_point(|t| *t <= from)..times.partition_point(|t| *t <= at);
-            let list = if arrivals[window].iter().any(|arrival| *arrival > at) {
+            let inside = window.len();
+            let list = if arrivals[window.clone()].iter().any(|arrival| *arrival > at) {
                 self.late[k] = true;
-                self.keep((0..events.len()).filter(|i| arrivals[*i] <= at).map(|i| events.get(i)))
+                list_of(window.filter(|i| arrivals[*i] <= at).map(|i| events.get(i)))
             } else {
-                *shared.get_or_insert_with(|| self.keep((0..events.len()).map(|i| events.get(i))))
+                whole.get_or_insert_with(|| list_of((0..events.len()).map(|i| events.get(i)))).clone()
             };
             let contexts = self.contexts_of(sorted, k);
-            self.asked.push((Some(list), contexts, at));
+            self.ask(Some(list), contexts, at, inside)?;
         }
-        self.evaluate_if_many()
+        Ok(())
     }
 
     /// What was known of slowly changing tables for row `k`.
@@ -219,26 +238,27 @@ impl Pile<'_> {
         lists
     }
 
-    fn keep<'e>(&mut self, events: impl Iterator<Item = (Millis, &'e [u8])>) -> usize {
-        let mut events: Vec<_> = events.collect();
-        self.lists.push(EventBuffer::merge(EventList::default(), &mut events, Millis::MIN));
-        self.lists.len() - 1
-    }
-
-    fn evaluate_if_many(&mut self) -> Result<(), FeatureError> {
-        if self.asked.len() >= TOGETHER { self.evaluate() } else { Ok(()) }
+    fn ask(
+        &mut self,
+        list: Option<Rc<EventBuffer>>,
+        contexts: Vec<EventBuffer>,
+        at: Millis,
+        inside: usize,
+    ) -> Result<(), FeatureError> {
+        self.events += inside + contexts.iter().map(EventBuffer::len).sum::<usize>();
+        self.asked.push((list, contexts, at));
+        if self.asked.len() >= TOGETHER || self.events >= EVENTS_TOGETHER { self.evaluate() } else { Ok(()) }
     }
 
     fn evaluate(&mut self) -> Result<(), FeatureError> {
         if self.asked.is_empty() {
             return Ok(());
         }
-        let list = |i: &Option<usize>| i.map_or_else(EventList::default, |i| self.lists[i].as_list());
         let asked: Vec<Kept<'_>> = self
             .asked
             .iter()
-            .map(|(i, contexts, at)| Kept {
-                events: list(i),
+            .map(|(events, contexts, at)| Kept {
+                events: events.as_deref().map_or_else(EventList::default, EventBuffer::as_list),
                 contexts: contexts.iter().map(EventBuffer::as_list).collect(),
                 at: *at,
             })
@@ -246,7 +266,7 @@ impl Pile<'_> {
         let columns = self.view.evaluate(&asked)?;
         self.pieces.push(columns);
         self.asked.clear();
-        self.lists.clear();
+        self.events = 0;
         Ok(())
     }
 }
@@ -273,9 +293,15 @@ impl ContextRows {
         view: &View,
         subjects: &[String],
         until: Option<Millis>,
+        below: Option<&Position>,
     ) -> Result<Self, FeatureError> {
         let mut rows: HashMap<String, Vec<Vec<Change>>> = HashMap::new();
-        let filter = ScanFilter { subjects: Some(subjects.to_owned()), until, ..ScanFilter::default() };
+        let filter = ScanFilter {
+            subjects: Some(subjects.to_owned()),
+            until,
+            max_position: below.cloned(),
+            ..ScanFilter::default()
+        };
         for (number, table) in view.contexts().enumerate() {
             for batch in history.scan(table, &filter)? {
                 let found = view.project_context(number, &batch)?;
@@ -308,8 +334,13 @@ impl ContextRows {
     }
 }
 
+fn list_of<'e>(events: impl Iterator<Item = (Millis, &'e [u8])>) -> Rc<EventBuffer> {
+    let mut events: Vec<_> = events.collect();
+    Rc::new(EventBuffer::merge(EventList::default(), &mut events, Millis::MIN))
+}
+
 /// Cuts an ordered stream of signals into one batch for each entity.
-struct ByEntity {
+pub struct ByEntity {
     stream: BatchStream,
     rest: Option<RecordBatch>,
 }
@@ -323,6 +354,11 @@ impl Iterator for ByEntity {
 }
 
 impl ByEntity {
+    /// Cuts this stream, which comes ordered by entity.
+    pub fn new(stream: BatchStream) -> Self {
+        ByEntity { stream, rest: None }
+    }
+
     fn cut(&mut self) -> Result<Option<(String, RecordBatch)>, FeatureError> {
         let Some(first) = self.rest.take().map(Ok).or_else(|| self.stream.next()).transpose()? else {
             return Ok(None);

@@ -1,4 +1,8 @@
 //! Every feature view there is, and names resolved once into a prepared set.
+//!
+//! `view.feature_window` means the view as its file defines it now. A definition that was changed or removed
+//! stays as an older version until it is dropped ([`crate::versions`]); `view@version.feature_window` reads
+//! that one, where `version` is its hash or the beginning of it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,6 +21,7 @@ use crate::{
     on_demand::{Cell, Computed, OnDemand, REQUEST},
     table::Columns,
     value::{FeatureRow, Value, ValueType},
+    versions::Kept,
     view::{Definition, Output, ReferenceTable, View, parse, plan},
 };
 
@@ -26,10 +31,15 @@ const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/views.rs"
 /// Counts up when the meaning of a row's bytes or of a value changes without any definition changing.
 const ENGINE_FORMAT: &str = "engine 3";
 
+/// The shortest beginning of a version that pins it.
+const SHORTEST_PIN: usize = 4;
+
 /// The feature views, by number and by name.
 #[derive(Debug)]
 pub struct Registry {
+    /// The current ones first.
     views: Vec<Arc<View>>,
+    /// The current ones.
     by_name: HashMap<String, usize>,
     on_demand: Vec<Arc<OnDemand>>,
 }
@@ -44,13 +54,26 @@ impl Registry {
         tables: &[ReferenceTable],
         dirs: &[PathBuf],
     ) -> Result<Registry, FeatureError> {
+        Self::load_with(catalogue, tables, dirs, &[])
+    }
+
+    /// As [`load`](Self::load), and the older versions among the definitions kept in a data directory.
+    ///
+    /// # Errors
+    /// As `load`. A kept definition that is not valid any more is left out, with a warning.
+    pub fn load_with(
+        catalogue: &Catalogue,
+        tables: &[ReferenceTable],
+        dirs: &[PathBuf],
+        kept: &[Kept],
+    ) -> Result<Registry, FeatureError> {
         let mut texts: Vec<(String, String)> =
             BUILT_IN.iter().map(|(f, t)| ((*f).to_owned(), (*t).to_owned())).collect();
         for dir in dirs {
             texts.extend(read_dir(dir)?);
         }
         let texts: Vec<_> = texts.iter().map(|(f, t)| (f.as_str(), t.as_str())).collect();
-        Self::with_tables(catalogue, tables, &texts)
+        Self::with_kept(catalogue, tables, &texts, kept)
     }
 
     /// The views of these (file name, text) pairs alone.
@@ -64,6 +87,16 @@ impl Registry {
         tables: &[ReferenceTable],
         texts: &[(&str, &str)],
     ) -> Result<Registry, FeatureError> {
+        Self::with_kept(catalogue, tables, texts, &[])
+    }
+
+    /// The same, and the older versions among kept definitions.
+    pub fn with_kept(
+        catalogue: &Catalogue,
+        tables: &[ReferenceTable],
+        texts: &[(&str, &str)],
+        kept: &[Kept],
+    ) -> Result<Registry, FeatureError> {
         let ctx = plan::session(catalogue, tables)?;
         let mut registry = Registry { views: Vec::new(), by_name: HashMap::new(), on_demand: Vec::new() };
         let mut on_demand = Vec::new();
@@ -72,7 +105,8 @@ impl Registry {
             for definition in found.views {
                 registry.name_is_free(&definition.file, &definition.name, definition.at)?;
                 let id = registry.views.len() as u32;
-                let view = compile(&ctx, tables, definition, id)?;
+                let text = parse::statement(text, &definition);
+                let view = compile(&ctx, tables, definition, text, id, true)?;
                 registry.by_name.insert(view.name.to_string(), registry.views.len());
                 registry.views.push(Arc::new(view));
             }
@@ -83,6 +117,9 @@ impl Registry {
         for definition in on_demand {
             registry.name_is_free(&definition.file, &definition.name, definition.at)?;
             registry.on_demand.push(Arc::new(OnDemand::compile(&ctx, definition, &stored)?));
+        }
+        for kept in kept {
+            registry.add_older(&ctx, tables, kept);
         }
         Ok(registry)
     }
@@ -123,22 +160,91 @@ impl Registry {
         &self.on_demand
     }
 
-    /// All views, by number.
+    fn add_older(
+        &mut self,
+        ctx: &datafusion::execution::context::SessionContext,
+        tables: &[ReferenceTable],
+        kept: &Kept,
+    ) {
+        let file = kept.file.display().to_string();
+        let compiled = parse::parse(&file, &kept.text).and_then(|mut found| {
+            let definition = found.pop().ok_or_else(|| FeatureError::Request("it is empty".to_owned()))?;
+            compile(ctx, tables, definition, kept.text.clone(), self.views.len() as u32, false)
+        });
+        match compiled {
+            Ok(view) if self.versions(&view.name).any(|v| v.version_text == view.version_text) => {}
+            Ok(view) => self.views.push(Arc::new(view)),
+            Err(e) => tracing::warn!(
+                view = kept.view, version = kept.version, error = %e,
+                "an older version of a view is not valid any more, so it is not kept up; drop it"
+            ),
+        }
+    }
+
+    /// All views, by number; older versions after the current ones.
     pub fn views(&self) -> &[Arc<View>] {
         &self.views
     }
 
-    /// A view by name.
+    /// The views that their names alone mean.
+    pub fn current(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.views.iter().filter(|v| v.current)
+    }
+
+    /// Every version of a view.
+    pub fn versions(&self, name: &str) -> impl Iterator<Item = &Arc<View>> {
+        self.views.iter().filter(move |v| &*v.name == name)
+    }
+
+    /// The current version of a view, by name.
     pub fn view(&self, name: &str) -> Option<&Arc<View>> {
         self.by_name.get(name).map(|i| &self.views[*i])
     }
 
-    /// Every feature there is, as `view.feature_window`.
-    pub fn feature_names(&self) -> impl Iterator<Item = String> + '_ {
-        self.views.iter().flat_map(|v| v.feature_names().map(move |f| format!("{}.{f}", v.name)))
+    /// A view by name, or by `name@version`.
+    ///
+    /// # Errors
+    /// A view or version that is not there, with what is; a beginning that fits several versions.
+    pub fn resolve(&self, pinned: &str) -> Result<&Arc<View>, FeatureError> {
+        let name = pinned.split('@').next().unwrap_or_default();
+        let kept: Vec<&str> = self.versions(name).map(|v| &*v.version_text).collect();
+        let Some((_, pin)) = pinned.split_once('@') else {
+            return self.view(name).ok_or_else(|| {
+                FeatureError::Request(match kept.as_slice() {
+                    [] => {
+                        let known = self.current().map(|v| v.name.to_string());
+                        format!("there is no view `{name}`{}", nearest(name, known))
+                    }
+                    [one, ..] => format!(
+                        "the view `{name}` has no definition any more; its last values are kept as `{name}@{one}`"
+                    ),
+                })
+            });
+        };
+        let fits = |v: &&Arc<View>| v.version_text.starts_with(pin);
+        let found: Vec<_> = self.versions(name).filter(fits).collect();
+        match found.as_slice() {
+            [one] if pin.len() >= SHORTEST_PIN => Ok(one),
+            [] | [_] => Err(FeatureError::Request(match kept.as_slice() {
+                [] => format!("there is no view `{name}`"),
+                _ => format!(
+                    "`{pinned}` names no version of the view; there are {} (write at least {SHORTEST_PIN} letters)",
+                    kept.join(", ")
+                ),
+            })),
+            _ => Err(FeatureError::Request(format!(
+                "`{pinned}` fits several versions ({}); write more of it",
+                found.iter().map(|v| &*v.version_text).collect::<Vec<_>>().join(", ")
+            ))),
+        }
     }
 
-    /// Resolves names (`view.feature_window`) once, for many reads.
+    /// Every feature of the current views, as `view.feature_window`.
+    pub fn feature_names(&self) -> impl Iterator<Item = String> + '_ {
+        self.current().flat_map(|v| v.feature_names().map(move |f| format!("{}.{f}", v.name)))
+    }
+
+    /// Resolves names (`view.feature_window`, `view@version.feature_window`) once, for many reads.
     ///
     /// # Errors
     /// A name that is not there, with the nearest that is.
@@ -224,7 +330,7 @@ impl Registry {
         Ok(Prepared { names, columns, empty, parts: Vec::new(), computed: Some(computed) })
     }
 
-    /// Every feature of these views.
+    /// Every feature of these views (`view`, `view@version`).
     pub fn prepare_views<S: AsRef<str>>(&self, views: &[S]) -> Result<Prepared, FeatureError> {
         let mut names = Vec::new();
         for name in views {
@@ -233,18 +339,19 @@ impl Registry {
                 names.extend(view.outputs.iter().map(|o| format!("{name}.{}", o.name)));
                 continue;
             }
-            let view = self.view(name).ok_or_else(|| {
-                let known = self.views.iter().map(|v| v.name.to_string());
-                FeatureError::Request(format!("there is no view `{name}`{}", nearest(name, known)))
-            })?;
+            let view = self.resolve(name)?;
             names.extend(view.feature_names().map(|f| format!("{name}.{f}")));
         }
         self.prepare(&names)
     }
 
     fn find(&self, name: &str) -> Result<(&Arc<View>, usize), FeatureError> {
-        let found = name.split_once('.').and_then(|(view, feature)| {
-            let view = self.view(view)?;
+        let parts = name.split_once('.');
+        if let Some((view, _)) = parts.filter(|(view, _)| view.contains('@')) {
+            self.resolve(view)?;
+        }
+        let found = parts.and_then(|(view, feature)| {
+            let view = self.resolve(view).ok()?;
             let slot = view.feature_names().position(|f| f == feature)?;
             Some((view, slot))
         });
@@ -267,16 +374,19 @@ fn compile(
     ctx: &datafusion::execution::context::SessionContext,
     tables: &[ReferenceTable],
     definition: Definition,
+    text: String,
     id: u32,
+    current: bool,
 ) -> Result<View, FeatureError> {
     let plan = plan::plan(ctx, tables, &definition)?;
     let table = plan.source.table.clone();
     let names: Vec<String> = plan.outputs.iter().map(|(name, _)| name.clone()).collect();
     let mut h = xxhash_rust::xxh3::Xxh3::new();
-    h.update(ENGINE_FORMAT.as_bytes());
-    h.update(format!("{:?}", plan.source.fact).as_bytes());
-    plan.source.contexts.iter().for_each(|c| h.update(format!("{c:?}").as_bytes()));
-    plan.source.references.iter().for_each(|r| h.update(r.fingerprint().as_bytes()));
+    // State also depends on the engine and on the columns it was made from.
+    let mut made_from = ENGINE_FORMAT.to_owned();
+    made_from.push_str(&format!("{:?}", plan.source.fact));
+    plan.source.contexts.iter().for_each(|c| made_from.push_str(&format!("{c:?}")));
+    plan.source.references.iter().for_each(|r| made_from.push_str(&r.fingerprint()));
     let (kernel, described) = Kernel::new(&definition, plan).map_err(|e| match e {
         FeatureError::Request(message) => FeatureError::Definition {
             file: definition.file.clone(),
@@ -297,13 +407,16 @@ fn compile(
     }
     h.update(&definition.resolution_ms.to_le_bytes());
     h.update(definition.select.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
-    let version = h.digest();
+    let version_text = format!("{:016x}", h.digest()).into();
+    h.update(made_from.as_bytes());
     Ok(View {
         id,
         table,
         outputs,
-        version,
-        version_text: format!("{version:016x}").into(),
+        version: h.digest(),
+        version_text,
+        current,
+        text,
         name: definition.name.as_str().into(),
         kernel,
         definition,
@@ -427,6 +540,8 @@ pub struct ViewDescription {
     pub table: String,
     /// Hash of its definition.
     pub version: String,
+    /// Whether its name alone means this version.
+    pub current: bool,
     /// Who answers for it.
     pub owner: Option<String>,
     /// Freshness objective, in milliseconds.
@@ -442,7 +557,7 @@ pub struct ViewDescription {
 /// A feature as the registry read shows it.
 #[derive(Debug, Serialize)]
 pub struct FeatureDescription {
-    /// `view.feature_window`.
+    /// `view.feature_window`, or `view@version.feature_window` where the version is an older one.
     pub name: String,
     /// Type of its values.
     #[serde(rename = "type")]
@@ -453,12 +568,14 @@ pub struct FeatureDescription {
 
 fn describe(v: &View) -> ViewDescription {
     let outputs = v.windows().iter().flat_map(|_| &v.outputs);
+    let name = v.pinned_name();
     ViewDescription {
         view: v.name.to_string(),
         description: v.definition.description.clone(),
         entity: v.definition.entity.clone(),
         table: v.table.clone(),
         version: v.version_text.to_string(),
+        current: v.current,
         owner: v.definition.owner.clone(),
         freshness_ms: v.definition.freshness_ms,
         lateness_ms: v.definition.lateness_ms,
@@ -467,7 +584,7 @@ fn describe(v: &View) -> ViewDescription {
             .feature_names()
             .zip(outputs)
             .map(|(f, o)| FeatureDescription {
-                name: format!("{}.{f}", v.name),
+                name: format!("{name}.{f}"),
                 kind: o.kind,
                 empty: o.empty.clone(),
             })
@@ -483,6 +600,7 @@ fn describe_on_demand(v: &OnDemand) -> ViewDescription {
         entity: d.entity.clone(),
         table: REQUEST.to_owned(),
         version: v.version.to_string(),
+        current: true,
         owner: None,
         freshness_ms: None,
         lateness_ms: 0,

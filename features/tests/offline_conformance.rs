@@ -236,6 +236,93 @@ fn feature_tables_need_no_place_in_the_log(place: &dyn Place) {
     assert_eq!(values, &Int64Array::from(vec![1, 2]) as &dyn arrow::array::Array);
 }
 
+/// Rows of values: whose, when, `written`, offset in the log if there is one, the value.
+fn values(rows: &[(&str, i64, i64, Option<u64>, i64)]) -> RecordBatch {
+    let instants = |f: fn(&(&str, i64, i64, Option<u64>, i64)) -> i64| {
+        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(f)).with_timezone("+00:00")) as _
+    };
+    let columns: Vec<(&str, arrow::array::ArrayRef)> = vec![
+        ("user_id", Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.0)))),
+        ("as_of", instants(|r| r.1)),
+        ("partition", Arc::new(rows.iter().map(|r| r.3.map(|_| 0)).collect::<arrow::array::UInt32Array>())),
+        ("offset", Arc::new(rows.iter().map(|r| r.3).collect::<arrow::array::UInt64Array>())),
+        ("written", instants(|r| r.2)),
+        ("n", Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.4)))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn found(batches: Vec<RecordBatch>) -> Vec<(String, i64)> {
+    use arrow::{array::AsArray, datatypes::Int64Type};
+    let of = |b: &RecordBatch| {
+        let (who, n) = (b.column(0).as_string::<i32>(), b.column_by_name("n").unwrap());
+        let n = n.as_primitive::<Int64Type>();
+        (0..b.num_rows()).map(|i| (who.value(i).to_owned(), n.value(i))).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of).collect()
+}
+
+fn of_values_written_twice_the_newest_counts(place: &dyn Place) {
+    const F: &str = "features_x";
+    let store = place.open();
+    let all = |store: &dyn OfflineStore| {
+        let streamed: Vec<_> = store.stream(F, &everything()).unwrap().map(Result::unwrap).collect();
+        let streamed = found(streamed);
+        assert_eq!(found(store.scan(F, &everything()).unwrap()), streamed);
+        streamed
+    };
+    let expected = [("a", 2), ("a", 4), ("b", 6), ("c", 7)].map(|(who, n)| (who.to_owned(), n));
+    let first =
+        [("a", 1, 10, Some(0), 1), ("a", 1, 20, None, 2), ("a", 2, 10, Some(1), 3), ("b", 1, 10, Some(2), 5)];
+    store.append(F, values(&first)).unwrap();
+    store.flush(&at(3)).unwrap();
+    store
+        .append(F, values(&[("a", 2, 10, Some(3), 4), ("b", 1, 11, None, 6), ("c", 1, 5, None, 7)]))
+        .unwrap();
+    assert_eq!(all(&*store), expected);
+    store.flush(&at(4)).unwrap();
+    assert_eq!(all(&*store), expected);
+    for offset in 4..8 {
+        store.append(F, values(&[("c", 1, 4, Some(offset), 0)])).unwrap();
+        store.flush(&at(offset + 1)).unwrap();
+    }
+    assert_eq!(all(&*store), expected, "an older one comes later");
+    while store.compact_step().unwrap() {}
+    assert_eq!(all(&*store), expected, "compacted");
+    let from = ScanFilter { from_subject: Some("b".into()), ..everything() };
+    assert_eq!(found(store.scan(F, &from).unwrap()), expected[2..]);
+    let no_other_column = ScanFilter { columns: Some(vec!["user_id".into(), "n".into()]), ..everything() };
+    assert_eq!(found(store.scan(F, &no_other_column).unwrap()), expected);
+}
+
+fn tables_are_renamed_and_dropped_whole(place: &dyn Place) {
+    let store = place.open();
+    store.append(T, batch(&some_rows(0..40), false)).unwrap();
+    store.append("b", batch(&some_rows(0..3), false)).unwrap();
+    store.flush(&at(100)).unwrap();
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert!(store.rename_tables(&[pair(T, "x")]).is_err(), "rows were appended");
+    drop(store);
+    let store = place.open();
+    let rows = read(&*store, T, &everything());
+    assert_eq!(store.estimate_rows(T, &everything()).unwrap(), 40);
+    // One makes room for the next; what is taken or not there stays.
+    store.rename_tables(&[pair(T, "x"), pair("b", T), pair("nothing", "y"), pair("x", T)]).unwrap();
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.tables().unwrap(), [T, "x"]);
+    assert_eq!(read(&*store, "x", &everything()), rows);
+    assert_eq!(read(&*store, T, &everything()).len(), 3);
+    store.append("x", batch(&[row("zoe", 5, 200)], false)).unwrap();
+    store.drop_table("x").unwrap();
+    store.drop_table("unheard_of").unwrap();
+    store.flush(&at(201)).unwrap();
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.tables().unwrap(), [T]);
+    assert!(read(&*store, "x", &everything()).is_empty());
+}
+
 fn what_cannot_be_stored_is_refused(place: &dyn Place) {
     let store = place.open();
     let refused = |table: &str, rows: RecordBatch| {
@@ -286,5 +373,7 @@ suite!(parquet: super::Parquet { dir: tempfile::tempdir().unwrap(), clock: super
     an_erased_person_is_gone_everywhere,
     retention_hides_what_is_old,
     feature_tables_need_no_place_in_the_log,
+    of_values_written_twice_the_newest_counts,
+    tables_are_renamed_and_dropped_whole,
     what_cannot_be_stored_is_refused,
 );

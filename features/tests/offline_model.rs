@@ -147,6 +147,7 @@ proptest! {
                         subjects.map(|s| s.into_iter().map(|w| format!("u{w}")).collect());
                     let filter = ScanFilter {
                         subjects: names.clone(), after, until, max_position: known.map(at), columns: None,
+                        from_subject: None,
                     };
                     let mut expected = now.visible(table);
                     expected.retain(|r| {

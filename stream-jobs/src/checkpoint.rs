@@ -40,6 +40,8 @@ pub struct Delta {
     pub horizons: Vec<(Partition, Millis)>,
     /// Watermarks.
     pub watermarks: Vec<(Partition, Millis)>,
+    /// Notes to write, or to take out; of one name the last counts.
+    pub notes: Vec<(String, Option<String>)>,
     /// The log position all of it reflects.
     pub position: Position,
 }
@@ -57,6 +59,8 @@ pub struct Restored {
     pub rows: Vec<(Arc<View>, Arc<str>, Bytes)>,
     /// Views that have no state yet although the job has read signals.
     pub new_views: Vec<Arc<View>>,
+    /// Notes, by name.
+    pub notes: Vec<(String, String)>,
 }
 
 impl Checkpoint {
@@ -115,11 +119,12 @@ impl Checkpoint {
                         out.watermarks.push((p, t));
                     }
                 }
+                Some(("note", name)) => out.notes.push((name.to_owned(), value.value().to_owned())),
                 _ => {}
             }
         }
         if out.position != Position::default() {
-            let fresh = |v: &&Arc<View>| !known.split(',').any(|k| k == &*v.version_text);
+            let fresh = |v: &&Arc<View>| !known.split(',').any(|k| k == state_of(v));
             out.new_views = views.iter().filter(fresh).cloned().collect();
         }
         for entry in read.open_table(SEEN)?.iter()? {
@@ -169,8 +174,15 @@ impl Checkpoint {
 
             let mut meta = write.open_table(META)?;
             meta.insert("position", delta.position.to_string().as_str())?;
-            let versions: Vec<&str> = views.iter().map(|v| &*v.version_text).collect();
+            let versions: Vec<String> = views.iter().map(|v| state_of(v)).collect();
             meta.insert("views", versions.join(",").as_str())?;
+            for (name, note) in &delta.notes {
+                let name = format!("note:{name}");
+                match note {
+                    Some(text) => drop(meta.insert(name.as_str(), text.as_str())?),
+                    None => drop(meta.remove(name.as_str())?),
+                }
+            }
             for (p, t) in &delta.watermarks {
                 meta.insert(format!("watermark:{p}").as_str(), t.to_string().as_str())?;
             }
@@ -178,6 +190,11 @@ impl Checkpoint {
         write.commit()?;
         Ok(())
     }
+}
+
+/// What marks the state of a view, as text.
+fn state_of(view: &View) -> String {
+    format!("{:016x}", view.version)
 }
 
 fn failed(file: &str, e: impl std::fmt::Display) -> JobError {

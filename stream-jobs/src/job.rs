@@ -8,7 +8,8 @@ use std::{
 };
 
 use features::{
-    FeatureStore, View, history::PastEvents, offline::OfflineStore, online::OnlineStore, store::Applied,
+    FeatureError, FeatureStore, View, history::PastEvents, offline::OfflineStore, online::OnlineStore,
+    store::Applied,
 };
 use ingest::{
     Clock, Millis,
@@ -19,6 +20,7 @@ use metrics::{counter, gauge, histogram};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    backfill::{Backfills, Piece, Progress},
     checkpoint::{Checkpoint, Delta},
     decode::{Decoded, decode},
     error::JobError,
@@ -105,6 +107,7 @@ pub struct Job {
     collected_at: Millis,
     erasures: mpsc::Receiver<Erasure>,
     eraser: mpsc::Sender<Erasure>,
+    backfills: Backfills,
 }
 
 impl Job {
@@ -145,6 +148,7 @@ impl Job {
             shards[p as usize].restore(view.id, entity, bytes);
         }
         let (eraser, erasures) = mpsc::channel(16);
+        let backfills = Backfills::open(features.history().clone(), &views, &restored.notes, clock())?;
         let mut job = Job {
             log,
             catalogue,
@@ -164,6 +168,7 @@ impl Job {
             collected_at: Millis::MIN,
             erasures,
             eraser,
+            backfills,
             views,
         };
         job.fill_new_views(&restored.new_views)?;
@@ -215,10 +220,71 @@ impl Job {
                     let _ = answer.send(done);
                 }
                 _ = sweep.tick() => self.tick().await?,
+                piece = self.backfills.next(), if self.backfills.pending() => self.take_piece(piece)?,
                 records = reader.next(self.options.batch) => self.apply(&records?)?,
             }
         }
         self.save().await
+    }
+
+    fn take_piece(&mut self, piece: Option<Result<Piece, FeatureError>>) -> Result<(), JobError> {
+        match piece.transpose() {
+            Ok(piece) => self.backfills.take(piece)?,
+            Err(e) => {
+                // Live values do not depend on it.
+                tracing::error!(error = %e, "a backfill stopped; it goes on at the next start");
+                self.backfills.put_off();
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a backfill of a view over everything applied so far, or goes on with one for the same instants.
+    pub fn add_backfill(
+        &mut self,
+        view: &Arc<View>,
+        from: Option<Millis>,
+        until: Option<Millis>,
+    ) -> Result<(), JobError> {
+        let mut below = self.history.durable_position()?;
+        for (partition, offset) in self.position.0.iter().filter(|(_, o)| **o > 0) {
+            below.advance(*partition, offset - 1);
+        }
+        Ok(self.backfills.add(view, from, until, below, (self.clock)())?)
+    }
+
+    /// Does the pending backfills of these views, or all that are pending, and makes them durable now and then.
+    pub async fn backfill(
+        &mut self,
+        views: Option<&[Arc<View>]>,
+        mut told: impl FnMut(Progress),
+    ) -> Result<(), JobError> {
+        if let Some(views) = views {
+            self.backfills.only(views);
+        }
+        while self.backfill_step()? {
+            self.backfills.progress().into_iter().for_each(&mut told);
+            let full = self.history.buffered_bytes() > self.options.history_buffer;
+            if full || self.saved_at.elapsed() >= self.options.checkpoint_every {
+                self.save().await?;
+            }
+        }
+        self.save().await
+    }
+
+    /// Makes one piece of a backfill; false when none is pending.
+    pub fn backfill_step(&mut self) -> Result<bool, JobError> {
+        let pending = self.backfills.pending();
+        if pending {
+            let piece = self.backfills.step().transpose()?;
+            self.backfills.take(piece)?;
+        }
+        Ok(pending)
+    }
+
+    /// How far the backfill under way has come.
+    pub fn backfill_progress(&self) -> Option<Progress> {
+        self.backfills.progress()
     }
 
     /// One micro-batch, start to end.
@@ -282,8 +348,9 @@ impl Job {
             counter!(names::LATE, "view" => view.name.to_string()).increment(count as u64);
         }
         self.online.put_many(changes.rows)?;
+        let written = (self.clock)();
         for (view, values) in changes.values {
-            self.history.append(&view.history_table(), values)?;
+            self.history.append(&view.history_table(), view.stamped(&values, written)?)?;
         }
         Ok(())
     }
@@ -303,7 +370,8 @@ impl Job {
         }
         gauge!(names::ROWS).set(self.shards.iter().map(|s| s.len()).sum::<usize>() as f64);
         let full = self.history.buffered_bytes() > self.options.history_buffer;
-        if full || (self.saved_at.elapsed() >= self.options.checkpoint_every && self.position != self.saved) {
+        let changed = self.position != self.saved || self.backfills.has_notes();
+        if full || (self.saved_at.elapsed() >= self.options.checkpoint_every && changed) {
             self.start_saving().await?;
         }
         Ok(())
@@ -355,6 +423,7 @@ impl Job {
             delta.watermarks.push((s.partition, s.watermark));
             s.seen.prune(horizon);
         }
+        delta.notes.extend(self.backfills.take_notes());
         delta.position = self.position.clone();
         if let Err(e) = self.history.seal(&self.position) {
             tracing::error!(error = %e, "history could not be sealed; the checkpoint is tried again later");
@@ -417,6 +486,8 @@ impl Job {
         let mut changes = Changes::default();
         self.shards.iter_mut().for_each(|s| s.erase(subject, &mut changes));
         self.publish(changes)?;
+        // What it has made and not handed over may be of this person.
+        self.backfills.interrupt();
         self.finish_saving().await?;
         let history = self.history.clone();
         let owned = subject.to_owned();

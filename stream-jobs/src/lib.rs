@@ -12,9 +12,11 @@
 //! | [`shard`] | the state of one partition: rows, due departures, watermark |
 //! | [`seen`] | deduplication by (source, id) |
 //! | [`checkpoint`] | durable state |
+//! | [`backfill`] | values of the past, for new views and after late signals |
 //! | [`golden`] | cases of signals and expected values, run in every way |
 //! | [`metrics`] | names of what is measured |
 
+pub mod backfill;
 pub mod checkpoint;
 pub mod decode;
 pub mod error;

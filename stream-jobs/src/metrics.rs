@@ -25,6 +25,8 @@ pub const CHECKPOINT: &str = "kairos_stream_checkpoint_seconds";
 pub const CHECKPOINT_FAILURES: &str = "kairos_stream_checkpoint_failures_total";
 /// Rows of entities and views held.
 pub const ROWS: &str = "kairos_stream_rows";
+/// Signals that the backfill of a view has still to go through, by view.
+pub const BACKFILL_LEFT: &str = "kairos_backfill_signals_left";
 
 /// Describes all of them to the recorder.
 pub fn describe() {
@@ -38,5 +40,6 @@ pub fn describe() {
     describe_histogram!(BATCH, Unit::Seconds, "Duration of a micro-batch");
     describe_histogram!(CHECKPOINT, Unit::Seconds, "Duration of a checkpoint");
     describe_counter!(CHECKPOINT_FAILURES, Unit::Count, "Checkpoints that failed");
+    describe_gauge!(BACKFILL_LEFT, Unit::Count, "Signals a backfill has still to go through, by view");
     describe_gauge!(ROWS, Unit::Count, "Rows of entities and views held in state");
 }

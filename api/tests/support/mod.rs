@@ -137,6 +137,7 @@ impl FeatureReads for Script {
             entity: "user_id".to_owned(),
             table: "task_completed".to_owned(),
             version: "0".to_owned(),
+            current: true,
             owner: None,
             freshness_ms: None,
             lateness_ms: 0,

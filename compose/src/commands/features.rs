@@ -1,8 +1,10 @@
 //! `kairos features list|read|join|verify`: from history, so that it works beside a running server too;
-//! `kairos features test`: golden cases, without any data directory.
+//! `kairos features test`: golden cases, without any data directory; `kairos features backfill|drop`: history
+//! and versions of views, with the data directory held.
 
 mod cases;
 mod verify;
+mod versions;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -49,6 +51,14 @@ pub enum FeaturesCommand {
     },
     /// Rows of (entity, instant) from a file, with the values features had then beside them
     Join(JoinArgs),
+    /// Values of the past into history: of new and changed views, or again after late signals
+    Backfill(versions::BackfillArgs),
+    /// Remove an older version of a view, with its values
+    Drop {
+        /// The version, as view@version; `kairos features list` names them
+        #[arg(value_name = "VIEW@VERSION")]
+        version: String,
+    },
     /// Golden cases: signals, and the values views must give; run straight, cut by a crash, shuffled, split
     Test(cases::TestArgs),
     /// Compare values as served with the same SQL run as a batch over history; exit status 1 when any differ
@@ -100,6 +110,8 @@ pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
             Ok(())
         }
         FeaturesCommand::Join(arguments) => join(settings, &registry()?, arguments),
+        FeaturesCommand::Backfill(arguments) => versions::backfill(settings, &arguments).await,
+        FeaturesCommand::Drop { version } => versions::drop_version(settings, &version),
         FeaturesCommand::Test(arguments) => cases::run(settings, &arguments),
         FeaturesCommand::Verify(arguments) => verify::run(settings, registry()?, arguments).await,
     }
@@ -146,7 +158,9 @@ fn list(registry: &Registry, json: bool) -> Result<()> {
         return Ok(());
     }
     for view in views {
-        println!("{} (from {}, windows {})", view.view, view.table, view.windows.join(", "));
+        let version = if view.current { "" } else { ", an older version" };
+        let name = format!("{}@{}", view.view, view.version);
+        println!("{name} (from {}, windows {}{version})", view.table, view.windows.join(", "));
         println!("  {}", view.description.replace('\n', "\n  "));
         for feature in view.features {
             println!("    {:<52} {:?}", feature.name, feature.kind);

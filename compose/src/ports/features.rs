@@ -66,6 +66,7 @@ impl FeatureReads for Reads {
                 entity: v.entity,
                 table: v.table,
                 version: v.version,
+                current: v.current,
                 owner: v.owner,
                 freshness_ms: v.freshness_ms,
                 lateness_ms: v.lateness_ms,

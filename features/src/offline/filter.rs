@@ -17,6 +17,8 @@ use super::layout::Layout;
 pub struct ScanFilter {
     /// Only rows of these entities.
     pub subjects: Option<Vec<String>>,
+    /// Only rows of this entity and those that come after it by their bytes: to go on where a stream ended.
+    pub from_subject: Option<String>,
     /// Only rows with `time > after`.
     pub after: Option<Millis>,
     /// Only rows with `time <= until`.
@@ -46,6 +48,7 @@ pub(crate) struct RowTest {
     /// Sorted, without repeats.
     pub entities: Option<Vec<String>>,
     many: HashSet<String>,
+    pub from_entity: Option<String>,
     pub after: Option<Millis>,
     pub until: Option<Millis>,
     max_position: Option<Position>,
@@ -70,6 +73,7 @@ impl RowTest {
             layout,
             entities,
             many,
+            from_entity: filter.from_subject.clone(),
             after: filter.after.max(kept_after),
             until: filter.until,
             max_position,
@@ -86,6 +90,10 @@ impl RowTest {
     /// Whether rows with these bounds might pass.
     pub fn may_pass(&self, entities: Option<(&[u8], &[u8])>, times: Option<(Millis, Millis)>) -> bool {
         times.is_none_or(|(min, max)| self.time_may_pass(min, max))
+            && match (&self.from_entity, entities) {
+                (Some(from), Some((_, max))) => from.as_bytes() <= max,
+                _ => true,
+            }
             && match (&self.entities, entities) {
                 (Some(list), Some((min, max))) => {
                     let from = list.partition_point(|e| e.as_bytes() < min);
@@ -103,7 +111,8 @@ impl RowTest {
 
     /// Columns that [`entity_mask`](Self::entity_mask) looks at; empty when it has nothing to test.
     pub fn entity_columns(&self) -> Vec<&str> {
-        if self.entities.is_some() || self.except.is_some() { vec![&self.layout.entity] } else { Vec::new() }
+        let tested = self.entities.is_some() || self.from_entity.is_some() || self.except.is_some();
+        if tested { vec![&self.layout.entity] } else { Vec::new() }
     }
 
     /// Columns that [`other_mask`](Self::other_mask) looks at; empty when it has nothing to test.
@@ -124,10 +133,14 @@ impl RowTest {
         if let Some(except) = &self.except {
             return cmp::neq(column, &StringArray::new_scalar(except));
         }
-        match self.entities.as_deref() {
-            Some([one]) => cmp::eq(column, &StringArray::new_scalar(one)),
-            Some(_) => Ok(column.iter().map(|e| Some(e.is_some_and(|e| self.many.contains(e)))).collect()),
-            None => Ok(all(batch)),
+        let named = match self.entities.as_deref() {
+            Some([one]) => cmp::eq(column, &StringArray::new_scalar(one))?,
+            Some(_) => column.iter().map(|e| Some(e.is_some_and(|e| self.many.contains(e)))).collect(),
+            None => all(batch),
+        };
+        match &self.from_entity {
+            Some(from) => and(&named, &cmp::gt_eq(column, &StringArray::new_scalar(from))?),
+            None => Ok(named),
         }
     }
 

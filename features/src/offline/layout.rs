@@ -11,6 +11,10 @@ use super::HistoryError;
 /// | entity | `subject`, or else the first column | Utf8, no NULLs |
 /// | time | `time`, or else `as_of` | Timestamp(ms), no NULLs |
 /// | place in the log | `partition` and `offset`, both or neither | UInt32 and UInt64 |
+/// | replacement | `written`, the instant a row was made | Timestamp(ms) |
+///
+/// Rows of a table with `written` replace one another: of those of one entity and time only the newest counts
+/// (the last by `written`, then by place). Every read gives that one; the others go when files are merged.
 ///
 /// A row is the effect of the log record at its place. NULL there means that no one record brought it: such
 /// a row is never skipped as a repeat, and any `max_position` sees it.
@@ -22,8 +26,10 @@ pub struct Layout {
     pub time: String,
     /// Whether rows know their place in the log.
     pub has_place: bool,
+    /// Whether the newest row of an entity and time replaces the others.
+    pub replaces: bool,
     /// Columns by which stored rows are ordered: entity, time, then `source` and `id` where the table has
-    /// them (that is how ties in time are broken), then `partition` and `offset`.
+    /// them (that is how ties in time are broken), then `written`, then `partition` and `offset`.
     pub order: Vec<String>,
 }
 
@@ -40,9 +46,10 @@ impl Layout {
         let time = if has("time") { "time" } else { "as_of" }.to_owned();
         let has_place = has("partition") && has("offset");
         let mut order = vec![entity.clone(), time.clone()];
-        for pair in [["source", "id"], ["partition", "offset"]] {
-            if pair.iter().all(|c| has(c)) {
-                order.extend(pair.iter().filter(|c| **c != entity).map(|c| (*c).to_owned()));
+        let replaces = has("written") && !has("source");
+        for part in [&["source", "id"][..], &["written"], &["partition", "offset"]] {
+            if part.iter().all(|c| has(c)) && (replaces || part != ["written"]) {
+                order.extend(part.iter().filter(|c| **c != entity).map(|c| (*c).to_owned()));
             }
         }
         let expect =
@@ -53,6 +60,13 @@ impl Layout {
             };
         expect(&entity, |t| *t == DataType::Utf8, "Utf8")?;
         expect(&time, |t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _)), "Timestamp(ms)")?;
+        if replaces {
+            expect(
+                "written",
+                |t| matches!(t, DataType::Timestamp(TimeUnit::Millisecond, _)),
+                "Timestamp(ms)",
+            )?;
+        }
         if has_place {
             expect("partition", |t| *t == DataType::UInt32, "UInt32")?;
             expect("offset", |t| *t == DataType::UInt64, "UInt64")?;
@@ -60,7 +74,7 @@ impl Layout {
         for name in order.iter().filter(|c| *c == "source" || *c == "id") {
             expect(name, |t| *t == DataType::Utf8, "Utf8")?;
         }
-        Ok(Layout { entity, time, has_place, order })
+        Ok(Layout { entity, time, has_place, replaces, order })
     }
 
     /// A table's name becomes part of file names.

@@ -103,6 +103,16 @@ pub trait OfflineStore: Send + Sync + 'static {
     /// of them. Returns the bytes given back.
     fn enforce_retention(&self, now: Millis, table: &str, keep: Duration) -> Result<u64, HistoryError>;
 
+    /// Gives tables other names, all of them or none; where a new name is taken already, or an old one is not
+    /// there, that pair is left as it is. For tables that nothing was appended to since the store opened.
+    fn rename_tables(&self, names: &[(String, String)]) -> Result<(), HistoryError>;
+
+    /// Removes a table with all its rows; no stored byte of them is left. An unknown table is fine.
+    fn drop_table(&self, table: &str) -> Result<(), HistoryError>;
+
+    /// About how many rows a filter on times and entities lets through, without reading any; for progress.
+    fn estimate_rows(&self, table: &str, filter: &ScanFilter) -> Result<u64, HistoryError>;
+
     /// A bounded piece of tidying up, meant for a thread of its own; `true` if there may be more to do.
     fn compact_step(&self) -> Result<bool, HistoryError> {
         Ok(false)

@@ -17,7 +17,7 @@ pub mod window;
 use std::sync::Arc;
 
 use arrow::{
-    array::RecordBatch,
+    array::{Array, RecordBatch, StringArray, TimestampMillisecondArray},
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
 };
 use ingest::Millis;
@@ -58,10 +58,14 @@ pub struct View {
     pub table: String,
     /// Its columns, in the order of the SELECT, without the entity.
     pub outputs: Vec<Output>,
-    /// Hash of everything that decides its values.
+    /// Marks state: a hash of its definition, of the engine's format and of the table it reads.
     pub version: u64,
-    /// The same in hexadecimal.
+    /// Its version as people see and pin it: a hash of its definition alone, in hexadecimal.
     pub version_text: Arc<str>,
+    /// Whether its name alone means it; older versions are read by `name@version`.
+    pub current: bool,
+    /// Its statement as written, with the comment above it.
+    pub text: String,
     /// Its name, shared.
     pub name: Arc<str>,
     pub(crate) kernel: Kernel,
@@ -147,9 +151,19 @@ impl View {
         self.windows().iter().flat_map(|_| self.outputs.iter().map(|o| &o.empty))
     }
 
-    /// Name of the table its values go to in history.
+    /// Its name, with the version if that is not the current one: what a reader writes.
+    pub fn pinned_name(&self) -> String {
+        if self.current { self.name.to_string() } else { format!("{}@{}", self.name, self.version_text) }
+    }
+
+    /// Name of the table its values go to in history: `features_<view>`, with the version behind it if that is
+    /// not the current one.
     pub fn history_table(&self) -> String {
-        format!("features_{}", self.name)
+        if self.current {
+            format!("features_{}", self.name)
+        } else {
+            format!("features_{}__{}", self.name, self.version_text)
+        }
     }
 
     /// Schema of that table: entity, `as_of`, `partition` and `offset` of the signal that brought the values
@@ -165,6 +179,22 @@ impl View {
         let types = self.windows().iter().flat_map(|_| self.outputs.iter().map(|o| o.data_type.clone()));
         fields.extend(self.feature_names().zip(types).map(|(name, t)| Field::new(name, t, true)));
         Arc::new(Schema::new(fields))
+    }
+
+    /// Rows of [`history_schema`](Self::history_schema) as history keeps them: with the view's `version`, and
+    /// `written`, the instant they were made. Of the rows of one entity and `as_of` the newest counts.
+    pub fn stamped(&self, rows: &RecordBatch, written: Millis) -> Result<RecordBatch, FeatureError> {
+        let count = rows.num_rows();
+        let instants = TimestampMillisecondArray::from_value(written, count).with_timezone("+00:00");
+        let versions = StringArray::from_iter_values(std::iter::repeat_n(&self.version_text, count));
+        let mut fields = rows.schema_ref().fields().to_vec();
+        fields.insert(4, Arc::new(Field::new("written", instants.data_type().clone(), false)));
+        fields.insert(4, Arc::new(Field::new("version", DataType::Utf8, false)));
+        let mut columns = rows.columns().to_vec();
+        columns.insert(4, Arc::new(instants));
+        columns.insert(4, Arc::new(versions));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .map_err(|e| FeatureError::compute(&self.name)(e.into()))
     }
 
     /// Takes from a batch of the view's signal table the events that count, as the view's state keeps them.

@@ -433,6 +433,15 @@ fn span(number: &str, unit: &str) -> Option<(String, Millis)> {
     Some((format!("{n}{letter}"), millis))
 }
 
+/// The statement of a definition as it stands in the text of its file, with the comment above it: what is
+/// enough to define the view again.
+pub fn statement(text: &str, d: &Definition) -> String {
+    let place = |(line, column): (u64, u64)| byte_at(text, Location { line, column });
+    let end = place(d.select_at) + d.select.len();
+    let comment: String = d.description.lines().map(|l| format!("-- {l}\n")).collect();
+    format!("{comment}{};\n", text.get(place(d.at)..end).unwrap_or_default())
+}
+
 fn byte_at(text: &str, at: Location) -> usize {
     let mut line = 1;
     let mut column = 1;

@@ -160,6 +160,17 @@ impl Buffer {
         tables.flat_map(BTreeMap::values).map(|rows| rows.bytes).sum()
     }
 
+    /// Drops a table.
+    pub fn forget_table(&mut self, table: &str) {
+        for sealed in &mut self.sealed {
+            let mut tables = Tables::clone(&sealed.tables);
+            tables.remove(table);
+            sealed.tables = Arc::new(tables);
+        }
+        self.open.remove(table);
+        self.schemas.remove(table);
+    }
+
     /// Drops the rows of an entity; returns how many there were.
     pub fn erase(&mut self, entity: &str) -> Result<u64, HistoryError> {
         let mut erased = 0;

@@ -9,6 +9,7 @@ use super::{
     HistoryError, ParquetHistory,
     manifest::{DataFile, Manifest, Replaced, Table, bad_file},
     merge::merge,
+    newest::newest,
     reader::{OpenError, open_file},
     writer::write_file,
 };
@@ -138,7 +139,7 @@ impl ParquetHistory {
             self.verify_file(file)?;
             streams.extend(self.open_live(file, &test, table)?);
         }
-        let rows = merge(streams, &table.schema, &layout)?;
+        let rows = newest(merge(streams, &table.schema, &layout)?, &layout);
         write_file(&self.disk, self.new_name(name), &table.schema, &layout, rows)
     }
 
@@ -203,7 +204,7 @@ impl ParquetHistory {
     }
 
     /// Removes replaced files; the caller holds `writing`. The manifest on disk forgets them next time.
-    fn remove_replaced(&self, which: impl Fn(&Replaced) -> bool) -> Result<(), HistoryError> {
+    pub(super) fn remove_replaced(&self, which: impl Fn(&Replaced) -> bool) -> Result<(), HistoryError> {
         let manifest = self.state.lock().manifest.clone();
         if !manifest.replaced.iter().any(&which) {
             return Ok(());

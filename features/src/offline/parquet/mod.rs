@@ -13,8 +13,10 @@
 //! | `writer`, `reader` | one file |
 //! | `read` | tables: their files and their buffered rows together |
 //! | `merge` | sorted inputs into one |
+//! | `newest` | of rows that replace one another, the newest |
 //! | `commit` | flush, and the replacement of the manifest |
 //! | `maintain` | compaction, erasure, retention |
+//! | `tables` | whole tables renamed, dropped, sized up |
 
 mod buffer;
 mod commit;
@@ -22,8 +24,10 @@ pub mod disk;
 mod maintain;
 mod manifest;
 mod merge;
+mod newest;
 mod read;
 mod reader;
+mod tables;
 mod writer;
 
 use std::{
@@ -231,6 +235,20 @@ impl OfflineStore for ParquetHistory {
     fn enforce_retention(&self, now: Millis, table: &str, keep: Duration) -> Result<u64, HistoryError> {
         self.must_write()?;
         self.keep_after(table, now.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    fn rename_tables(&self, names: &[(String, String)]) -> Result<(), HistoryError> {
+        self.must_write()?;
+        self.rename(names)
+    }
+
+    fn drop_table(&self, table: &str) -> Result<(), HistoryError> {
+        self.must_write()?;
+        self.remove_table(table)
+    }
+
+    fn estimate_rows(&self, table: &str, filter: &ScanFilter) -> Result<u64, HistoryError> {
+        self.estimate(table, filter)
     }
 
     fn compact_step(&self) -> Result<bool, HistoryError> {

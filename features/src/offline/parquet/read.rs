@@ -11,6 +11,7 @@ use super::{
     HistoryError, ParquetHistory,
     manifest::Manifest,
     merge, mismatch,
+    newest::newest,
     reader::{OpenError, open_file},
     stamp,
 };
@@ -20,7 +21,7 @@ use crate::offline::{BatchStream, ScanFilter, filter::RowTest, layout::Layout, s
 pub(super) struct View {
     manifest: Arc<Manifest>,
     pub schema: SchemaRef,
-    buffered: Vec<RecordBatch>,
+    pub buffered: Vec<RecordBatch>,
 }
 
 impl ParquetHistory {
@@ -104,6 +105,10 @@ impl ParquetHistory {
         table: &str,
         filter: &ScanFilter,
     ) -> Result<Vec<RecordBatch>, HistoryError> {
+        if self.view(table)?.is_some_and(|v| Layout::of(table, &v.schema).is_ok_and(|l| l.replaces)) {
+            // Which row of an instant is the newest shows only in order.
+            return self.stream_rows(table, filter)?.collect();
+        }
         self.read(table, |view| {
             let target = projected(table, &view.schema, filter).map_err(OpenError::Other)?;
             let (files, buffered) = self.parts(table, &view, filter, &target)?;
@@ -131,6 +136,7 @@ impl ParquetHistory {
             ));
             let table = table.to_owned();
             let merged = merge::merge(inputs, &wide, &layout).map_err(OpenError::Other)?;
+            let merged = newest(merged, &layout);
             let narrow = merged.map(move |b| adapt(&b?, &target).map_err(|e| mismatch(&table, &e)));
             Ok(Some(Box::new(narrow) as BatchStream))
         })?;

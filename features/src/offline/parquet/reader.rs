@@ -162,7 +162,8 @@ fn bloom_may_hold(
 /// The rows of the given row groups whose pages may hold passing rows; `None` if there is nothing to tell
 /// by.
 fn pages(metadata: &ParquetMetaData, groups: &[usize], test: &RowTest) -> Option<RowSelection> {
-    if test.entities.is_none() && test.after.is_none() && test.until.is_none() {
+    let of_entities = test.entities.is_some() || test.from_entity.is_some();
+    if !of_entities && test.after.is_none() && test.until.is_none() {
         return None;
     }
     let total: usize = groups.iter().map(|g| metadata.row_group(*g).num_rows() as usize).sum();
