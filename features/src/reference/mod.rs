@@ -99,7 +99,9 @@ impl Reference {
         at: Millis,
     ) -> Result<Vec<Value>, FeatureError> {
         let wrong = FeatureError::compute(&self.definition.name);
-        futures::executor::block_on(self.run(signals, entity, at)).map_err(wrong)
+        // Inside of a task, tokio's budget would run out while the task itself waits here.
+        let run = tokio::task::unconstrained(self.run(signals, entity, at));
+        futures::executor::block_on(run).map_err(wrong)
     }
 
     async fn run(

@@ -7,8 +7,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`sample`] | whom and which instants to look at |
+//! | [`watch`] | one after the other, at a low rate |
 
 pub mod sample;
+pub mod watch;
 
 use std::sync::Arc;
 
