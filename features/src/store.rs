@@ -66,7 +66,8 @@ impl FeatureStore {
         history: Arc<dyn OfflineStore>,
         applied: Applied,
     ) -> Self {
-        let quality = Arc::new(Quality::new(registry.views()));
+        let current: Vec<_> = registry.current().cloned().collect();
+        let quality = Arc::new(Quality::new(&current));
         FeatureStore { registry, online, history, applied, quality }
     }
 

@@ -9,8 +9,7 @@ use std::{
 
 use features::{
     FeatureError, FeatureStore, View, history::PastEvents, offline::OfflineStore, online::OnlineStore,
-    quality::Quality,
-    store::Applied,
+    quality::Quality, store::Applied,
 };
 use ingest::{
     Clock, Millis,
