@@ -4,6 +4,7 @@
 //!
 //! | function | value | bound |
 //! |---|---|---|
+//! | `min(x)`, `max(x)` | of floats too when some are NaN | exact |
 //! | `approx_distinct(x)` | number of different values | exact to 256, then 3.25 % standard error |
 //! | `approx_percentile_cont(x, p)`, `approx_median(x)` | quantile, interpolated | exact to 64 different values, then 1 % of the value |
 //! | `percentile_cont(x, p)` | the same | exact; grows with the different values |
@@ -11,7 +12,7 @@
 //! | `first_n(x, n)`, `last_n(x, n)`, `array_agg(x, n)` | list in order of (time, source, id) | exact |
 //! | `streak(t)` | days in a row up to the latest | exact |
 //!
-//! Every state is one Binary column whose first byte names its layout; each module says what follows.
+//! Every state, but for `min` and `max`, is one Binary column whose first byte names its layout; each module says what follows.
 //! `first`, `last`, `sum` and the rest are DataFusion's.
 //!
 //! | module | what |
@@ -19,7 +20,7 @@
 //! | `family` | what they have in common: summaries, and the ways DataFusion asks for them |
 //! | `keys` | values as bytes |
 //! | `codec` | numbers and text in states |
-//! | `distinct`, `quantile`, `exact`, `top_k`, `bounded`, `streak` | the functions |
+//! | `distinct`, `quantile`, `exact`, `top_k`, `bounded`, `streak`, `extreme` | the functions |
 //! | `admitted` | which aggregates a view may use |
 
 mod admitted;
@@ -27,6 +28,7 @@ mod bounded;
 mod codec;
 mod distinct;
 mod exact;
+mod extreme;
 mod family;
 mod keys;
 mod quantile;
@@ -44,6 +46,8 @@ pub(crate) use admitted::refusal;
 /// All of them.
 pub fn aggregates() -> Vec<AggregateUDF> {
     vec![
+        extreme::min(),
+        extreme::max(),
         family::udaf(distinct::ApproxDistinct),
         family::udaf(quantile::Quantile::Percentile),
         family::udaf(quantile::Quantile::Median),

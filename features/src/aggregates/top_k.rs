@@ -9,7 +9,7 @@
 //! State: format 1, the kind of value is the column's; then for each value, ascending, its count, and its key
 //! with the length before it.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use arrow::{array::ArrayRef, datatypes::DataType};
 use datafusion::common::{Result, plan_err};
@@ -72,13 +72,12 @@ impl Counters {
         if self.0.len() <= COUNTERS {
             return;
         }
-        let mut counts: Vec<u64> = self.0.values().copied().collect();
-        let (_, first_to_go, _) = counts.select_nth_unstable_by(COUNTERS, |a, b| b.cmp(a));
-        let less = *first_to_go;
-        self.0.retain(|_, count| {
-            *count = count.saturating_sub(less);
-            *count > 0
-        });
+        let mut ranked: Vec<(Box<[u8]>, u64)> = std::mem::take(&mut self.0).into_iter().collect();
+        ranked.sort_by_key(|(_, count)| Reverse(*count));
+        let less = ranked[COUNTERS].1;
+        // Those left with nothing stay as long as there is room: among values that all came once, some are shown.
+        ranked.truncate(COUNTERS);
+        self.0 = ranked.into_iter().map(|(key, count)| (key, count - less)).collect();
     }
 }
 
@@ -119,7 +118,7 @@ impl Family for Frequent {
         self.kind.lists(counters.iter().map(|c| {
             let mut ranked: Vec<(&[u8], u64)> = c.0.iter().map(|(key, count)| (&**key, *count)).collect();
             // Stable, so that equal counts stay in the order of values.
-            ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            ranked.sort_by_key(|(_, count)| Reverse(*count));
             let top = ranked.into_iter().take(self.k).map(|(key, _)| Some(key)).collect();
             (!c.0.is_empty()).then_some(top)
         }))
@@ -159,7 +158,7 @@ mod tests {
             family.merge(&mut whole, &mut Reader::new("top_k", &state)).unwrap();
         }
         whole.thin();
-        assert!(whole.0.len() <= COUNTERS);
+        assert_eq!(whole.0.len(), COUNTERS);
         for i in 1..=50u64 {
             let got = whole.0.get(&i.to_be_bytes()[..]).copied().unwrap_or(0);
             let exact = 20_000 / i;
