@@ -43,6 +43,8 @@ pub struct Settings {
     pub tips: Tips,
     /// The stream job.
     pub stream: Stream,
+    /// Samples compared with the views' SQL.
+    pub verify: Verify,
     /// How tips are chosen and learned.
     pub scorer: ScorerConfig,
     /// Limits on callers.
@@ -163,6 +165,14 @@ pub struct Stream {
     pub batch: usize,
 }
 
+/// `[verify]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// How many times a minute one person's values of one view are compared with the view's SQL; 0 for never.
+    pub per_minute: u32,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -224,6 +234,11 @@ impl Settings {
         self.data.dir.join("features.redb")
     }
 
+    /// Where the counts behind the drift of features are kept.
+    pub fn quality_file(&self) -> PathBuf {
+        self.data.dir.join("quality.json")
+    }
+
     /// Where the hashed API keys are.
     pub fn keys_file(&self) -> PathBuf {
         self.auth.keys_file.clone().unwrap_or_else(|| self.data.dir.join("keys.toml"))
@@ -280,6 +295,12 @@ impl Default for Signals {
 impl Default for Stream {
     fn default() -> Self {
         Stream { checkpoint_seconds: 10.0, batch: 65_536 }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Verify { per_minute: 60 }
     }
 }
 

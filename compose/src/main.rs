@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`cli`], [`config`], [`roles`] | what is asked for: command line, settings, the table of roles |
 //! | [`parts`], [`process`], [`ports`] | what is started: parts opened, tasks run, joined to the routes |
-//! | [`run`], [`serve`] | `kairos run` |
+//! | [`run`], [`serve`], [`watch`] | `kairos run`, and what watches it |
 //! | [`demo`] | simulated people on the real program |
 //! | [`replay`] | signals from files |
 //! | [`bench`] | measurements beside their references |
@@ -31,6 +31,7 @@ mod run;
 mod serve;
 mod tables;
 mod telemetry;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -54,6 +54,8 @@ pub struct Features {
     pub store: FeatureStore,
     /// Restored from its last checkpoint, not yet running.
     pub job: Job,
+    /// Where the counts behind drift are kept.
+    pub quality_file: PathBuf,
 }
 
 /// Decisions, and what learns.
@@ -120,7 +122,11 @@ impl Features {
         let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
         let job = Job::open(log, catalogue, &store, online, core.clock.clone(), options)
             .map_err(broken("the stream job"))?;
-        Ok(Features { store, job })
+        let quality_file = settings.quality_file();
+        if let Err(e) = store.quality().load(&quality_file) {
+            tracing::warn!(error = %e, file = %quality_file.display(), "the counts behind drift start anew");
+        }
+        Ok(Features { store, job, quality_file })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The running process: its tasks, started together and stopped in order.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use ingest::{
@@ -9,7 +9,9 @@ use ingest::{
     log::Log,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{sync::watch, task::JoinHandle};
+use pipelines::verify::watch::Watch;
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{sync, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -18,11 +20,14 @@ use crate::{
     error::{Error, Result},
     parts::{Core, Features, Scoring},
     ports::{features::Reads, health, people::Everywhere, tips::Tips},
+    watch,
 };
 
 const STREAM: &str = "stream";
 const JOINER: &str = "rewards";
 const LEARNER: &str = "policy";
+const QUALITY: &str = "quality";
+const VERIFY: &str = "verify";
 const HOUSEKEEPING: &str = "retention";
 /// How often the log is looked through for what need not be kept.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
@@ -34,6 +39,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 pub struct Tasks {
     /// The job that keeps features fresh.
     pub stream: bool,
+    /// How many samples a minute are compared with their SQL; 0 for none.
+    pub verify_per_minute: u32,
     /// What learns.
     pub score: bool,
     /// What drops what is too old.
@@ -47,7 +54,7 @@ pub struct Process {
     pub failed: CancellationToken,
     health: Arc<health::Parts>,
     stop_work: CancellationToken,
-    stop_stream: watch::Sender<bool>,
+    stop_stream: sync::watch::Sender<bool>,
     workers: Vec<(&'static str, JoinHandle<()>)>,
     stream: Option<JoinHandle<()>>,
 }
@@ -127,7 +134,7 @@ impl Process {
         features: Option<Features>,
         scoring: Option<Scoring>,
     ) -> Process {
-        let (stop_stream, stopping) = watch::channel(false);
+        let (stop_stream, stopping) = sync::watch::channel(false);
         let mut process = Process {
             failed: CancellationToken::new(),
             health,
@@ -137,8 +144,9 @@ impl Process {
             stream: None,
             core,
         };
-        if let Some(Features { store, job }) = features.filter(|_| tasks.stream) {
+        if let Some(Features { store, job, quality_file }) = features.filter(|_| tasks.stream) {
             process.stream = Some(process.spawn(STREAM, on_a_thread(job.run(stopping))));
+            process.watch(store.clone(), quality_file, tasks.verify_per_minute);
             process.tidy(store);
         }
         if let Some(Scoring { joiner, learner, .. }) = scoring.filter(|_| tasks.score) {
@@ -186,6 +194,23 @@ impl Process {
             health.task_ended(name, why);
             failed.cancel();
         })
+    }
+
+    /// Watches the features: see [`watch`].
+    fn watch(&mut self, store: features::FeatureStore, quality_file: PathBuf, verify_per_minute: u32) {
+        let (log, clock, stop) = (self.core.log.clone(), self.core.clock.clone(), self.stop_work.clone());
+        let quality = watch::quality(store.clone(), log, clock.clone(), quality_file, stop.clone());
+        self.workers.push((QUALITY, self.spawn(QUALITY, quality)));
+        if verify_per_minute == 0 {
+            return;
+        }
+        match Watch::new(&self.core.catalogue, store, StdRng::seed_from_u64(clock() as u64)) {
+            Ok(watch) => {
+                let verify = watch::verify(watch, verify_per_minute, clock, stop);
+                self.workers.push((VERIFY, self.spawn(VERIFY, verify)));
+            }
+            Err(e) => tracing::warn!(error = %e, "values are not compared with their SQL"),
+        }
     }
 
     /// Tidies up history on a thread that may be kept busy.

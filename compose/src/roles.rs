@@ -9,7 +9,7 @@ use clap::ValueEnum;
 pub enum Role {
     /// Takes signals in over HTTP.
     Ingest,
-    /// Keeps features fresh and writes history.
+    /// Keeps features fresh, writes history, and compares samples of both with the views' SQL.
     Stream,
     /// Chooses tips and learns from reactions.
     Score,
@@ -36,6 +36,8 @@ pub enum Part {
     Scorer,
     /// The HTTP server.
     Http,
+    /// Samples compared with their SQL as a batch.
+    Verify,
     /// The hourly housekeeping.
     Retention,
 }
@@ -43,7 +45,7 @@ pub enum Part {
 /// Role, and the parts it needs.
 pub const ROLES: [(Role, &[Part]); 5] = [
     (Role::Ingest, &[Part::Catalogue, Part::Log, Part::Door, Part::Http]),
-    (Role::Stream, &[Part::Catalogue, Part::Log, Part::Features, Part::StreamJob]),
+    (Role::Stream, &[Part::Catalogue, Part::Log, Part::Features, Part::StreamJob, Part::Verify]),
     (Role::Score, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer]),
     (Role::Api, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer, Part::Http]),
     (Role::Pipelines, &[Part::Log, Part::Retention]),

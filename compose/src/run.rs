@@ -32,6 +32,7 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
     let tasks = Tasks {
         stream: needed.contains(&Part::StreamJob),
         score: roles.contains(&Role::Score),
+        verify_per_minute: if needed.contains(&Part::Verify) { settings.verify.per_minute } else { 0 },
         retention: needed.contains(&Part::Retention),
     };
     let (process, app) = if needed.contains(&Part::Features) {

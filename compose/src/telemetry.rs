@@ -32,6 +32,8 @@ pub fn start() -> Result<PrometheusHandle> {
         .map_err(failed)?;
     ingest::telemetry::describe();
     features::offline::metrics::describe();
+    features::quality::metrics::describe();
+    pipelines::verify::watch::describe();
     stream_jobs::metrics::describe();
     scorer::telemetry::describe();
     api::observe::describe_metrics();

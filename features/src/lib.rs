@@ -18,6 +18,7 @@
 //! | [`online`] | values for now: trait, `embedded` |
 //! | [`offline`] | history: trait, `parquet` |
 //! | [`history`] | what is kept of entities, made again from history |
+//! | [`quality`] | freshness, NULLs and drift |
 //! | [`past`] | point-in-time joins |
 //! | [`reference`] | the same values as plain batch SQL, to compare with |
 //! | [`store`] | reads, now and as of |
@@ -35,6 +36,7 @@ pub mod offline;
 pub mod on_demand;
 pub mod online;
 pub mod past;
+pub mod quality;
 pub mod reference;
 pub mod registry;
 pub mod row;

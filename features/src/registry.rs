@@ -42,6 +42,7 @@ pub struct Registry {
     /// The current ones.
     by_name: HashMap<String, usize>,
     on_demand: Vec<Arc<OnDemand>>,
+    tables: Vec<ReferenceTable>,
 }
 
 impl Registry {
@@ -98,7 +99,12 @@ impl Registry {
         kept: &[Kept],
     ) -> Result<Registry, FeatureError> {
         let ctx = plan::session(catalogue, tables)?;
-        let mut registry = Registry { views: Vec::new(), by_name: HashMap::new(), on_demand: Vec::new() };
+        let mut registry = Registry {
+            views: Vec::new(),
+            by_name: HashMap::new(),
+            on_demand: Vec::new(),
+            tables: tables.to_vec(),
+        };
         let mut on_demand = Vec::new();
         for (file, text) in texts {
             let found = parse::parse_all(file, text)?;
@@ -194,6 +200,11 @@ impl Registry {
     /// Every version of a view.
     pub fn versions(&self, name: &str) -> impl Iterator<Item = &Arc<View>> {
         self.views.iter().filter(move |v| &*v.name == name)
+    }
+
+    /// The reference tables that views may join.
+    pub fn tables(&self) -> &[ReferenceTable] {
+        &self.tables
     }
 
     /// The current version of a view, by name.

@@ -14,6 +14,7 @@ use crate::{
     kernel::{Kept, value_at},
     offline::OfflineStore,
     online::OnlineStore,
+    quality::Quality,
     registry::{Prepared, PreparedView, Registry},
     row::Row,
     table::FeatureTable,
@@ -54,6 +55,7 @@ pub struct FeatureStore {
     online: Arc<dyn OnlineStore>,
     history: Arc<dyn OfflineStore>,
     applied: Applied,
+    quality: Arc<Quality>,
 }
 
 impl FeatureStore {
@@ -64,7 +66,9 @@ impl FeatureStore {
         history: Arc<dyn OfflineStore>,
         applied: Applied,
     ) -> Self {
-        FeatureStore { registry, online, history, applied }
+        let current: Vec<_> = registry.current().cloned().collect();
+        let quality = Arc::new(Quality::new(&current));
+        FeatureStore { registry, online, history, applied, quality }
     }
 
     /// The views there are.
@@ -80,6 +84,11 @@ impl FeatureStore {
     /// How far the stream job has come.
     pub fn applied(&self) -> &Applied {
         &self.applied
+    }
+
+    /// How well the features are, as the stream job tells.
+    pub fn quality(&self) -> &Arc<Quality> {
+        &self.quality
     }
 
     /// Entities that a view has values for online.

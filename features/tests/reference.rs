@@ -38,7 +38,7 @@ fn tasks(catalogue: &Catalogue, tasks: &[Task]) -> RecordBatch {
 
 fn reference(catalogue: &Catalogue, sql: &str) -> Reference {
     let registry = Registry::from_texts(catalogue, &[("v.sql", sql)]).unwrap();
-    Reference::new(catalogue, &registry.views()[0].definition).unwrap()
+    Reference::new(catalogue, &[], &registry.views()[0].definition).unwrap()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn windows_repeats_and_order_are_as_the_definition_says() {
         ],
     );
     let text = |s: &str| Value::Text(s.into());
-    let values = reference.values(vec![signals.clone()], "ada", at).unwrap();
+    let values = reference.values(|_| Ok(vec![signals.clone()]), "ada", at).unwrap();
     let wanted = [
         Value::Int(3),
         Value::Int(6),
@@ -82,9 +82,9 @@ fn windows_repeats_and_order_are_as_the_definition_says() {
     ];
     assert_eq!(values, wanted);
     // `'a' > 'B'`; a millisecond before, neither is there.
-    let before = reference.values(vec![signals.clone()], "ada", at - 1).unwrap();
+    let before = reference.values(|_| Ok(vec![signals.clone()]), "ada", at - 1).unwrap();
     assert_eq!(before[..3], [Value::Int(2), Value::Int(8), text("just inside")]);
-    let nobody = reference.values(vec![signals], "nobody", at).unwrap();
+    let nobody = reference.values(|_| Ok(vec![signals.clone()]), "nobody", at).unwrap();
     assert_eq!(nobody[..2], [Value::Int(0), Value::Null]);
 }
 
@@ -93,8 +93,8 @@ fn every_shipped_view_can_be_computed_as_a_batch() {
     let catalogue = Catalogue::load(&[]).unwrap();
     let registry = Registry::load(&catalogue, &[], &[]).unwrap();
     for view in registry.views() {
-        let reference = Reference::new(&catalogue, &view.definition).unwrap();
-        let values = reference.values(Vec::new(), "nobody", HOUR).unwrap();
+        let reference = Reference::new(&catalogue, &[], &view.definition).unwrap();
+        let values = reference.values(|_| Ok(Vec::new()), "nobody", HOUR).unwrap();
         let empty: Vec<Value> = view.empty_values().cloned().collect();
         assert_eq!(values, empty, "{}", view.name);
     }

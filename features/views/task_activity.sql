@@ -2,6 +2,7 @@
 CREATE FEATURE VIEW task_activity
   ENTITY user_id
   WINDOWS (1 HOUR, 24 HOURS, 7 DAYS)
+  WITH (freshness = '5 seconds')
 AS SELECT
   subject                 AS user_id,
   count(*)                AS completed,

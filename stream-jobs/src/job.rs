@@ -9,7 +9,7 @@ use std::{
 
 use features::{
     FeatureError, FeatureStore, View, history::PastEvents, offline::OfflineStore, online::OnlineStore,
-    store::Applied,
+    quality::Quality, store::Applied,
 };
 use ingest::{
     Clock, Millis,
@@ -92,6 +92,7 @@ pub struct Job {
     online: Arc<dyn OnlineStore>,
     history: Arc<dyn OfflineStore>,
     applied: Applied,
+    quality: Arc<Quality>,
     clock: Clock,
     options: JobOptions,
     checkpoint: Arc<Checkpoint>,
@@ -155,6 +156,7 @@ impl Job {
             online,
             history: features.history().clone(),
             applied: features.applied().clone(),
+            quality: features.quality().clone(),
             clock,
             options,
             checkpoint: Arc::new(checkpoint),
@@ -318,11 +320,13 @@ impl Job {
             })
         };
         let mut oldest_arrival: Option<Millis> = None;
+        let mut readable = Vec::new();
         for result in done {
             let (decoded, changes) = result?;
             for (kind, batch) in decoded.batches {
                 counter!(names::SIGNALS, "type" => kind.name.clone()).increment(batch.num_rows() as u64);
-                self.history.append(&kind.table, batch)?;
+                self.history.append(&kind.table, batch.clone())?;
+                readable.push((kind, batch));
             }
             counter!(names::DUPLICATES).increment(decoded.duplicates as u64);
             counter!(names::UNDECLARED).increment(decoded.undeclared as u64);
@@ -336,8 +340,12 @@ impl Job {
             *heard = started;
         }
         self.applied.advance(&self.position);
+        let now = (self.clock)();
         if let Some(t) = oldest_arrival {
-            histogram!(names::FRESHNESS).record(((self.clock)() - t).max(0) as f64 / 1e3);
+            histogram!(names::FRESHNESS).record((now - t).max(0) as f64 / 1e3);
+        }
+        for (kind, batch) in readable {
+            self.quality.applied(&kind.table, &batch, now);
         }
         histogram!(names::BATCH).record(started.elapsed().as_secs_f64());
         Ok(())
@@ -346,10 +354,12 @@ impl Job {
     fn publish(&self, changes: Changes) -> Result<(), JobError> {
         for (view, count) in changes.late {
             counter!(names::LATE, "view" => view.name.to_string()).increment(count as u64);
+            self.quality.late(&view, count);
         }
         self.online.put_many(changes.rows)?;
         let written = (self.clock)();
         for (view, values) in changes.values {
+            self.quality.written(&view, &values);
             self.history.append(&view.history_table(), view.stamped(&values, written)?)?;
         }
         Ok(())

@@ -13,6 +13,8 @@ pub const LATE: &str = "kairos_stream_late_total";
 pub const UNDECLARED: &str = "kairos_stream_undeclared_total";
 /// Records between the log's end and the job.
 pub const LAG: &str = "kairos_stream_lag_records";
+/// How long the oldest record that is not applied has waited, in seconds.
+pub const UNAPPLIED: &str = "kairos_stream_unapplied_seconds";
 /// Newest event time, by partition, in seconds since the epoch.
 pub const WATERMARK: &str = "kairos_stream_watermark_seconds";
 /// From arrival at the door to a readable value, in seconds.
@@ -35,6 +37,7 @@ pub fn describe() {
     describe_counter!(LATE, Unit::Count, "Signals later than their view's allowed lateness, by view");
     describe_counter!(UNDECLARED, Unit::Count, "Log records of undeclared types left out");
     describe_gauge!(LAG, Unit::Count, "Records between the end of the log and the stream job");
+    describe_gauge!(UNAPPLIED, Unit::Seconds, "How long the oldest record that is not applied has waited");
     describe_gauge!(WATERMARK, Unit::Seconds, "Newest event time by partition, since the epoch");
     describe_histogram!(FRESHNESS, Unit::Seconds, "From arrival at the door to a readable value");
     describe_histogram!(BATCH, Unit::Seconds, "Duration of a micro-batch");

@@ -63,13 +63,16 @@ fn batch(
     entity: &str,
     at: Millis,
 ) -> Vec<Value> {
-    let reference = Reference::new(catalogue, &view.definition).unwrap();
-    let kind = catalogue.by_table(reference.table()).unwrap();
-    let mut builder = kind.builder();
-    for (offset, s) in signals.iter().enumerate().filter(|(_, s)| s.kind == kind.name) {
-        builder.append(0, offset as u64, &s.record(catalogue)).unwrap();
-    }
-    reference.values(vec![builder.finish()], entity, at).unwrap()
+    let reference = Reference::new(catalogue, &[], &view.definition).unwrap();
+    let of_table = |table: &str| {
+        let kind = catalogue.by_table(table).unwrap();
+        let mut builder = kind.builder();
+        for (offset, s) in signals.iter().enumerate().filter(|(_, s)| s.kind == kind.name) {
+            builder.append(0, offset as u64, &s.record(catalogue)).unwrap();
+        }
+        Ok(vec![builder.finish()])
+    };
+    reference.values(of_table, entity, at).unwrap()
 }
 
 const EPOCH: Millis = 1_700_000_000_000;

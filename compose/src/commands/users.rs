@@ -56,7 +56,11 @@ async fn erase(settings: &Settings, user: &str) -> Result<()> {
     let features = Features::open(settings, &core)?;
     let eraser = features.job.eraser();
     let records = log.erase(user).await?;
-    let process = Process::over(core, Tasks { stream: true, score: false, retention: false }, features);
+    let process = Process::over(
+        core,
+        Tasks { stream: true, score: false, verify_per_minute: 0, retention: false },
+        features,
+    );
     let rows = eraser.erase(user).await.map_err(Error::Unavailable)?;
     process.stop().await?;
     println!("{records} records of the log and {rows} rows of history are gone");

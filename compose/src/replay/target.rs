@@ -52,7 +52,11 @@ impl Target {
         let door = core.door.clone();
         let parts = Features::open(settings, &core)?;
         let features = parts.store.clone();
-        let process = Process::over(core, Tasks { stream: true, score: false, retention: false }, parts);
+        let process = Process::over(
+            core,
+            Tasks { stream: true, score: false, verify_per_minute: 0, retention: false },
+            parts,
+        );
         Ok(Target::Here(Box::new(Here { process, door, features, position: Position::default() })))
     }
 

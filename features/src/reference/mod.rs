@@ -7,8 +7,10 @@
 //! | module | what |
 //! |---|---|
 //! | `select` | the SELECT, rewritten to speak of one entity, window and instant |
+//! | `beside` | tables joined to the signals, and time zones |
 //! | `window` | where a window begins |
 
+mod beside;
 mod select;
 mod window;
 
@@ -33,7 +35,10 @@ use arrow::{
 use datafusion::{
     datasource::MemTable,
     error::DataFusionError,
-    execution::context::{SessionConfig, SessionContext},
+    execution::{
+        FunctionRegistry,
+        context::{SessionConfig, SessionContext},
+    },
 };
 use ingest::{Millis, catalogue::Catalogue, log::Position};
 
@@ -42,35 +47,64 @@ use crate::{
     error::FeatureError,
     offline::{OfflineStore, ScanFilter, schema::adapt},
     value::Value,
-    view::Definition,
+    view::{
+        Definition,
+        source::{ReferenceTable, VALID_FROM},
+        time::functions,
+    },
 };
 use select::Select;
+
+/// The table that tells of people's time zones, and its column.
+const ZONES: (&str, &str) = ("context_changed", "time_zone");
 
 /// The batch recomputation of one view.
 #[derive(Debug)]
 pub struct Reference {
     definition: Definition,
     select: Select,
-    /// Schema of the table it reads.
-    schema: SchemaRef,
+    /// The view's own table of signals, then those joined to it, then the one of time zones, with schemas.
+    tables: Vec<(String, SchemaRef)>,
+    /// Tables that are no signals.
+    given: Vec<ReferenceTable>,
+    zoned: bool,
 }
 
 impl Reference {
-    /// Makes ready what a definition says.
+    /// Makes ready what a definition says; `given` are the tables beside those of signals.
     ///
     /// # Errors
     /// `Request` when the SELECT is not one this can run as a batch.
-    pub fn new(catalogue: &Catalogue, definition: &Definition) -> Result<Reference, FeatureError> {
-        let select = Select::parse(definition)?;
-        let kind = catalogue.by_table(&select.table).ok_or_else(|| {
-            FeatureError::Request(format!("{}: there is no table {}", definition.name, select.table))
-        })?;
-        Ok(Reference { schema: kind.schema.clone(), definition: definition.clone(), select })
+    pub fn new(
+        catalogue: &Catalogue,
+        given: &[ReferenceTable],
+        definition: &Definition,
+    ) -> Result<Reference, FeatureError> {
+        let functions = session();
+        let is_aggregate = |name: &str| functions.udaf(name).is_ok();
+        let of = |name: &str| given.iter().find(|t| t.name == name);
+        let by_signal = |name: &str| of(name).is_none_or(|t| t.rows.column_by_name(VALID_FROM).is_some());
+        let select = Select::parse(definition, &is_aggregate, &by_signal)?;
+        let zoned = select.local || definition.windows.iter().any(window::goes_by_zone);
+        let joined = select.joined.iter().map(|j| j.table.as_str());
+        let mut names = vec![select.table.as_str()];
+        names.extend(joined.chain(zoned.then_some(ZONES.0)).filter(|name| of(name).is_none()));
+        let mut tables: Vec<(String, SchemaRef)> = Vec::new();
+        for name in names {
+            let kind = catalogue.by_table(name).ok_or_else(|| {
+                FeatureError::Request(format!("{}: there is no table {name}", definition.name))
+            })?;
+            if tables.iter().all(|(known, _)| known != name) {
+                tables.push((name.to_owned(), kind.schema.clone()));
+            }
+        }
+        let given = given.iter().filter(|t| select.joined.iter().any(|j| j.table == t.name)).cloned();
+        Ok(Reference { given: given.collect(), definition: definition.clone(), select, tables, zoned })
     }
 
-    /// The table of signals it reads.
-    pub fn table(&self) -> &str {
-        &self.select.table
+    /// The tables of signals it reads, the view's own first.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.tables.iter().map(|(name, _)| name.as_str())
     }
 
     /// The value of every feature for `entity` at `at`, windows outermost as [`crate::View::feature_names`]
@@ -88,45 +122,56 @@ impl Reference {
             max_position: known.cloned(),
             ..ScanFilter::default()
         };
-        self.values(history.scan(self.table(), &filter)?, entity, at)
+        self.values(|table| Ok(history.scan(table, &filter)?), entity, at)
     }
 
-    /// As [`from_history`](Self::from_history), over these signals: any entity's, any time's, repeats and all.
+    /// As [`from_history`](Self::from_history), over the signals that a function gives for each table: any
+    /// entity's, any time's, repeats and all.
     pub fn values(
         &self,
-        signals: Vec<RecordBatch>,
+        signals: impl Fn(&str) -> Result<Vec<RecordBatch>, FeatureError>,
         entity: &str,
         at: Millis,
     ) -> Result<Vec<Value>, FeatureError> {
         let wrong = FeatureError::compute(&self.definition.name);
-        futures::executor::block_on(self.run(signals, entity, at)).map_err(wrong)
+        let mut tables = Vec::with_capacity(self.tables.len());
+        for (name, schema) in &self.tables {
+            tables.push((name.as_str(), admitted(&signals(name)?, schema, entity, at).map_err(&wrong)?));
+        }
+        // Inside of a task, tokio's budget would run out while the task itself waits here.
+        let run = tokio::task::unconstrained(self.run(&tables, at));
+        futures::executor::block_on(run).map_err(wrong)
     }
 
-    async fn run(
-        &self,
-        signals: Vec<RecordBatch>,
-        entity: &str,
-        at: Millis,
-    ) -> Result<Vec<Value>, DataFusionError> {
+    async fn run(&self, tables: &[(&str, RecordBatch)], at: Millis) -> Result<Vec<Value>, DataFusionError> {
         let ctx = session();
-        let mine = self.admitted(&signals, entity, at)?;
+        let zones = match tables.iter().find(|(name, _)| self.zoned && *name == ZONES.0) {
+            Some((_, rows)) => Some(beside::Zones::new(rows)?),
+            None => None,
+        };
+        let main = beside::numbered(&tables[0].1, zones.as_ref())?;
+        beside::join(&ctx, &self.select, &main, tables, &self.given).await?;
         let times = match self.definition.windows.iter().any(window::goes_by_signals) {
             true => {
-                replace(&ctx, self.table(), mine.clone())?;
+                replace(&ctx, &self.select.table, main.clone())?;
                 times(&ctx.sql(&self.select.times()).await?.collect().await?)
             }
             false => Vec::new(),
         };
-        let sql = self.select.features(at).map_err(|e| DataFusionError::Plan(e.to_string()))?;
+        let here = zones.as_ref().and_then(|z| z.at(at));
+        let sql = self.select.features(at, here).map_err(|e| DataFusionError::Plan(e.to_string()))?;
+        let zone = beside::zone_named(here);
         // Every window ends at the same instant, so two of the same length hold the same signals.
         let mut known: HashMap<usize, Vec<Value>> = HashMap::new();
         let mut values = Vec::new();
         for w in &self.definition.windows {
-            let inside = later_than(&mine, window::opens_after(w, &times, at))?;
+            let after = window::opens_after(w, self.definition.resolution_ms, &zone, &times, at)
+                .map_err(|e| DataFusionError::Plan(e.to_string()))?;
+            let inside = later_than(&main, after)?;
             let of_window = match known.entry(inside.num_rows()) {
                 Entry::Occupied(found) => found.into_mut(),
                 Entry::Vacant(free) => {
-                    replace(&ctx, self.table(), inside)?;
+                    replace(&ctx, &self.select.table, inside)?;
                     free.insert(one_row(&ctx.sql(&sql).await?.collect().await?)?)
                 }
             };
@@ -134,31 +179,30 @@ impl Reference {
         }
         Ok(values)
     }
+}
 
-    /// The signals of the entity up to the instant, each (source, id) once: the first in the log.
-    fn admitted(
-        &self,
-        signals: &[RecordBatch],
-        entity: &str,
-        at: Millis,
-    ) -> Result<RecordBatch, DataFusionError> {
-        let mut found = Vec::with_capacity(signals.len());
-        for batch in signals {
-            let batch = adapt(batch, &self.schema)?;
-            let wanted = eq(named(&batch, "subject")?, &StringArray::new_scalar(entity))?;
-            let wanted = and(&wanted, &lt_eq(named(&batch, "time")?, &instant(at))?)?;
-            found.push(filter_record_batch(&batch, &wanted)?);
-        }
-        let all = concat_batches(&self.schema, &found)?;
-        let (sources, ids) =
-            (named(&all, "source")?.as_string::<i32>(), named(&all, "id")?.as_string::<i32>());
-        let offsets = named(&all, "offset")?.as_primitive::<UInt64Type>();
-        let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
-        order.sort_by_key(|i| offsets.value(*i as usize));
-        let mut seen = HashSet::new();
-        order.retain(|i| seen.insert((sources.value(*i as usize), ids.value(*i as usize))));
-        Ok(take_record_batch(&all, &UInt32Array::from(order))?)
+/// The signals of the entity up to the instant, each (source, id) once: the first in the log.
+fn admitted(
+    signals: &[RecordBatch],
+    schema: &SchemaRef,
+    entity: &str,
+    at: Millis,
+) -> Result<RecordBatch, DataFusionError> {
+    let mut found = Vec::with_capacity(signals.len());
+    for batch in signals {
+        let batch = adapt(batch, schema)?;
+        let wanted = eq(named(&batch, "subject")?, &StringArray::new_scalar(entity))?;
+        let wanted = and(&wanted, &lt_eq(named(&batch, "time")?, &instant(at))?)?;
+        found.push(filter_record_batch(&batch, &wanted)?);
     }
+    let all = concat_batches(schema, &found)?;
+    let (sources, ids) = (named(&all, "source")?.as_string::<i32>(), named(&all, "id")?.as_string::<i32>());
+    let offsets = named(&all, "offset")?.as_primitive::<UInt64Type>();
+    let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
+    order.sort_by_key(|i| offsets.value(*i as usize));
+    let mut seen = HashSet::new();
+    order.retain(|i| seen.insert((sources.value(*i as usize), ids.value(*i as usize))));
+    Ok(take_record_batch(&all, &UInt32Array::from(order))?)
 }
 
 /// A session with the functions that views may use.
@@ -166,6 +210,7 @@ fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let ctx = SessionContext::new_with_config(config);
+    functions().into_iter().for_each(|f| ctx.register_udf(f));
     aggregates::register(&ctx);
     ctx
 }
@@ -222,7 +267,12 @@ fn value(column: &ArrayRef, row: usize) -> Result<Value, DataFusionError> {
             let utc = Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
             Value::Time(cast(&one, &utc)?.as_primitive::<TimestampMillisecondType>().value(0))
         }
-        List(_) => {
+        // The difference of two instants, in milliseconds.
+        Duration(TimeUnit::Millisecond) => {
+            Value::Int(cast(&one, &Int64)?.as_primitive::<Int64Type>().value(0))
+        }
+        List(item) | LargeList(item) | FixedSizeList(item, _) => {
+            let one = cast(&one, &List(item.clone()))?;
             let items = one.as_list::<i32>().value(0);
             Value::List((0..items.len()).map(|i| value(&items, i)).collect::<Result<_, _>>()?)
         }

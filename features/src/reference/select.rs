@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        self, Expr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderByExpr,
-        OrderByOptions, SelectItem, SetExpr, Statement, TableFactor, visit_expressions_mut,
+        self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+        GroupByExpr, Ident, JoinConstraint, JoinOperator, OrderByExpr, OrderByOptions, SelectItem, SetExpr,
+        Statement, TableFactor, VisitMut, visit_expressions_mut,
     },
     dialect::GenericDialect,
     parser::{Parser, ParserError},
@@ -15,17 +16,12 @@ use ingest::Millis;
 use crate::{error::FeatureError, view::Definition};
 
 /// Aggregates whose value depends on the order of signals, which is (time, source, id).
-const ORDERED: [&str; 9] = [
-    "first",
-    "last",
-    "first_value",
-    "last_value",
-    "first_n",
-    "last_n",
-    "nth_value",
-    "array_agg",
-    "string_agg",
-];
+const ORDERED: [&str; 7] = ["first", "last", "first_value", "last_value", "first_n", "last_n", "array_agg"];
+
+/// Column that tells a signal from all others of the query.
+pub(super) const NTH: &str = "__nth";
+/// Column with the person's time zone when the signal happened.
+pub(super) const ZONE: &str = "__zone";
 
 /// A SELECT without its entity and its GROUP BY: over no signals it gives one row, as an empty window does.
 #[derive(Debug, Clone)]
@@ -33,12 +29,32 @@ pub(super) struct Select {
     select: ast::Select,
     /// The table it reads.
     pub table: String,
-    /// What the SELECT calls that table.
+    /// Tables joined to it.
+    pub joined: Vec<Joined>,
+    /// What the SELECT calls its table.
+    alias: Ident,
+    /// Whether it asks for what a clock showed.
+    pub local: bool,
+}
+
+/// A table joined to the view's own.
+#[derive(Debug, Clone)]
+pub(super) struct Joined {
+    /// Its name.
+    pub table: String,
+    /// The FROM with this join alone, as written but for LEFT.
+    from: String,
     alias: Ident,
 }
 
 impl Select {
-    pub fn parse(d: &Definition) -> Result<Select, FeatureError> {
+    /// Takes a definition's SELECT; `is_aggregate` knows functions by their lower-case names, `by_signal`
+    /// whether the rows of a joined table are picked for each signal.
+    pub fn parse(
+        d: &Definition,
+        is_aggregate: &dyn Fn(&str) -> bool,
+        by_signal: &dyn Fn(&str) -> bool,
+    ) -> Result<Select, FeatureError> {
         let refuse =
             |what: &str| FeatureError::Request(format!("{} cannot be computed as a batch: {what}", d.name));
         let mut statements =
@@ -46,35 +62,62 @@ impl Select {
         let Some(Statement::Query(query)) = statements.pop() else { return Err(refuse("it is no query")) };
         let SetExpr::Select(select) = *query.body else { return Err(refuse("it is no plain SELECT")) };
         let mut select = *select;
-        let from = match &select.from[..] {
-            [one] => &one.relation,
-            _ => return Err(refuse("it does not read one table")),
+        let [from] = &mut select.from[..] else { return Err(refuse("it does not read one table")) };
+        let named = |relation: &TableFactor| match relation {
+            TableFactor::Table { name, alias, .. } => {
+                let alias = alias.as_ref().map(|a| a.name.clone());
+                Some((name.to_string(), alias.unwrap_or_else(|| Ident::new(name.to_string()))))
+            }
+            _ => None,
         };
-        let TableFactor::Table { name, alias, .. } = from else { return Err(refuse("it reads no table")) };
-        let table = name.to_string();
-        let alias = alias.as_ref().map_or_else(|| Ident::new(&table), |a| a.name.clone());
+        let (table, alias) = named(&from.relation).ok_or_else(|| refuse("it reads no table"))?;
+        let mut joined = Vec::new();
+        for join in &mut from.joins {
+            let (name, its_alias) = named(&join.relation).ok_or_else(|| refuse("it joins no table"))?;
+            let (JoinOperator::Left(on) | JoinOperator::LeftOuter(on)) = &mut join.join_operator else {
+                return Err(refuse("it has a join other than LEFT"));
+            };
+            let inner = match &*on {
+                JoinConstraint::On(e) => format!("ON {e}"),
+                JoinConstraint::Using(columns) => {
+                    let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
+                    format!("USING ({})", columns.join(", "))
+                }
+                _ => return Err(refuse("a join has no ON and no USING")),
+            };
+            joined.push(Joined {
+                from: format!("{} JOIN {} {inner}", from.relation, join.relation),
+                table: name.clone(),
+                alias: its_alias.clone(),
+            });
+            if by_signal(&name) {
+                with_signal(on, &alias, &its_alias);
+            }
+        }
         select.projection.retain(|item| !is_entity(item, &d.entity));
         select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
-        let mut select = Select { select, table, alias };
-        select.put_in_order();
+        let mut select = Select { select, table, joined, alias, local: false };
+        select.prepare(is_aggregate).map_err(|e| refuse(&e.to_string()))?;
         Ok(select)
     }
 
-    /// The query for the features at an instant.
-    pub fn features(&self, at: Millis) -> Result<String, ParserError> {
+    /// The query for the features at an instant, where the person's time zone is this.
+    pub fn features(&self, at: Millis, zone: Option<&str>) -> Result<String, ParserError> {
         let mut select = self.select.clone();
-        let at = literal(at)?;
-        for_each_function(&mut select, |name, expr| {
-            match name {
-                "as_of" => *expr = at.clone(),
-                // A streak counts while its latest day is today or yesterday.
-                "streak" => {
-                    let streak = std::mem::replace(expr, at.clone());
-                    *expr = call("streak_now", [streak, at.clone()]);
-                }
-                _ => {}
-            }
-        });
+        let at = format!("arrow_cast({at}, 'Timestamp(Millisecond, Some(\"+00:00\"))')");
+        let zone = match zone {
+            Some(zone) => format!("'{}'", zone.replace('\'', "''")),
+            None => "CAST(NULL AS VARCHAR)".to_owned(),
+        };
+        for_each_call(&mut select.projection, |name, call| {
+            Ok(match name {
+                "as_of" => Some(parse(&at)?),
+                "local_time" => with_zone(call, &zone)?,
+                // Today decides whether the last run of days still counts.
+                "streak" => Some(parse(&format!("streak_now({call}, local_time({at}, {zone}))"))?),
+                _ => None,
+            })
+        })?;
         Ok(select.to_string())
     }
 
@@ -85,11 +128,24 @@ impl Select {
         select.to_string()
     }
 
+    /// The query for the rows of a joined table with a column `valid_from` that hold for each signal, over
+    /// the table under the name `all`.
+    pub fn valid(&self, joined: &Joined) -> String {
+        let (r, m) = (&joined.alias, &self.alias);
+        let since = format!("arrow_cast({r}.valid_from, 'Timestamp(Millisecond, Some(\"+00:00\"))')");
+        format!(
+            "SELECT * FROM (SELECT {r}.*, {m}.{NTH}, row_number() OVER (PARTITION BY {m}.{NTH} ORDER BY {since} DESC) \
+             AS __newest FROM {} WHERE {since} <= {m}.time) WHERE __newest = 1",
+            joined.from
+        )
+    }
+
     fn column(&self, name: &str) -> Expr {
         Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::new(name)])
     }
 
-    fn put_in_order(&mut self) {
+    /// What does not depend on the instant: order inside of aggregates, and clocks where signals happened.
+    fn prepare(&mut self, is_aggregate: &dyn Fn(&str) -> bool) -> Result<(), ParserError> {
         let order: Vec<OrderByExpr> = ["time", "source", "id"]
             .map(|c| OrderByExpr {
                 expr: self.column(c),
@@ -97,27 +153,99 @@ impl Select {
                 with_fill: None,
             })
             .into();
-        for_each_function(&mut self.select, |name, expr| {
-            if let Expr::Function(f) = expr
-                && ORDERED.contains(&name)
-                && let FunctionArguments::List(list) = &mut f.args
-                && !list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)))
-            {
-                list.clauses.push(FunctionArgumentClause::OrderBy(order.clone()));
+        let zone = self.column(ZONE).to_string();
+        let then = |name: &str, call: &Expr| match name {
+            "local_time" => with_zone(call, &zone),
+            _ => Ok(None),
+        };
+        let text = self.select.to_string().to_lowercase();
+        self.local = ["local_time", "streak"].iter().any(|f| text.contains(f));
+        for_each_call(&mut self.select.selection, then)?;
+        for_each_call(&mut self.select.projection, |name, call| {
+            if !is_aggregate(name) {
+                return Ok(None);
             }
-        });
+            let mut call = call.clone();
+            for_each_call(&mut call, then)?;
+            if let Expr::Function(f) = &mut call
+                && let FunctionArguments::List(list) = &mut f.args
+            {
+                let ordered = list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)));
+                if ORDERED.contains(&name) && !ordered {
+                    list.clauses.push(FunctionArgumentClause::OrderBy(order.clone()));
+                }
+                if name == "streak" {
+                    list.args.iter_mut().try_for_each(|t| by_the_clock(t, &zone))?;
+                }
+            }
+            Ok(Some(call))
+        })
     }
 }
 
-/// Calls `f` for every function call, with the function's name in lower case.
-fn for_each_function(select: &mut ast::Select, mut f: impl FnMut(&str, &mut Expr)) {
-    let _ = visit_expressions_mut(select, |expr| {
+/// A streak counts the days of the person's clock.
+fn by_the_clock(instant: &mut FunctionArg, zone: &str) -> Result<(), ParserError> {
+    if !instant.to_string().to_lowercase().starts_with("local_time(") {
+        let local = parse(&format!("local_time({instant}, {zone})"))?;
+        *instant = FunctionArg::Unnamed(FunctionArgExpr::Expr(local));
+    }
+    Ok(())
+}
+
+/// Puts `f`'s answer, if it gives one, in the place of every function call; it is given the name in lower case.
+fn for_each_call<V: VisitMut>(
+    within: &mut V,
+    mut f: impl FnMut(&str, &Expr) -> Result<Option<Expr>, ParserError>,
+) -> Result<(), ParserError> {
+    let visited = visit_expressions_mut(within, |expr| {
         if let Expr::Function(call) = expr {
-            let name = call.name.to_string().to_lowercase();
-            f(&name, expr);
+            match f(&call.name.to_string().to_lowercase(), expr) {
+                Ok(Some(other)) => *expr = other,
+                Ok(None) => {}
+                Err(e) => return ControlFlow::Break(e),
+            }
         }
-        ControlFlow::<()>::Continue(())
+        ControlFlow::Continue(())
     });
+    visited.break_value().map_or(Ok(()), Err)
+}
+
+/// `local_time(t)` as `local_time(t, zone)`; nothing where it has a zone.
+fn with_zone(call: &Expr, zone: &str) -> Result<Option<Expr>, ParserError> {
+    match call {
+        Expr::Function(f) => match &f.args {
+            FunctionArguments::List(list) if list.args.len() == 1 => {
+                Ok(Some(parse(&format!("local_time({}, {zone})", list.args[0]))?))
+            }
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn parse(text: &str) -> Result<Expr, ParserError> {
+    Parser::new(&GenericDialect {}).try_with_sql(text)?.parse_expr()
+}
+
+/// Adds to a join's condition that its row is the one picked for the signal.
+fn with_signal(on: &mut JoinConstraint, main: &Ident, joined: &Ident) {
+    let nth = |of: &Ident| Expr::CompoundIdentifier(vec![of.clone(), Ident::new(NTH)]);
+    match on {
+        JoinConstraint::On(e) => {
+            let picked = Expr::BinaryOp {
+                left: Box::new(nth(main)),
+                op: BinaryOperator::Eq,
+                right: Box::new(nth(joined)),
+            };
+            *e = Expr::BinaryOp {
+                left: Box::new(Expr::Nested(Box::new(e.clone()))),
+                op: BinaryOperator::And,
+                right: Box::new(picked),
+            };
+        }
+        JoinConstraint::Using(columns) => columns.push(Ident::new(NTH).into()),
+        _ => {}
+    }
 }
 
 fn is_entity(item: &SelectItem, entity: &str) -> bool {
@@ -129,28 +257,4 @@ fn is_entity(item: &SelectItem, entity: &str) -> bool {
         }
         _ => false,
     }
-}
-
-fn call(name: &str, arguments: [Expr; 2]) -> Expr {
-    let args = arguments.map(|a| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(a))).into();
-    Expr::Function(ast::Function {
-        name: ast::ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(ast::FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
-}
-
-/// An instant in SQL.
-fn literal(at: Millis) -> Result<Expr, ParserError> {
-    let text = format!("arrow_cast({at}, 'Timestamp(Millisecond, Some(\"+00:00\"))')");
-    Parser::new(&GenericDialect {}).try_with_sql(&text)?.parse_expr()
 }

@@ -7,8 +7,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`sample`] | whom and which instants to look at |
+//! | [`watch`] | one after the other, at a low rate |
 
 pub mod sample;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -87,15 +89,14 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Makes ready a view of a registry.
+    /// Makes ready a view of a registry, or a version of one (`view@version`).
     ///
     /// # Errors
     /// A view that is not there, or whose SELECT cannot run as a batch.
     pub fn new(catalogue: &Catalogue, registry: &Registry, view: &str) -> Result<Checker, FeatureError> {
         let prepared = registry.prepare_views(&[view])?;
-        let view = registry.view(view).cloned();
-        let view = view.ok_or_else(|| FeatureError::Request("there is no such view".to_owned()))?;
-        let reference = Reference::new(catalogue, &view.definition)?;
+        let view = registry.resolve(view)?.clone();
+        let reference = Reference::new(catalogue, registry.tables(), &view.definition)?;
         Ok(Checker { view, prepared, reference })
     }
 
@@ -183,10 +184,12 @@ impl Checker {
             ..ScanFilter::default()
         };
         let mut places = Vec::new();
-        for batch in history.scan(self.reference.table(), &filter)? {
-            let partitions = batch.column(0).as_primitive::<UInt32Type>().values();
-            let offsets = batch.column(1).as_primitive::<UInt64Type>().values();
-            places.extend(partitions.iter().copied().zip(offsets.iter().copied()));
+        for table in self.reference.tables() {
+            for batch in history.scan(table, &filter)? {
+                let partitions = batch.column(0).as_primitive::<UInt32Type>().values();
+                let offsets = batch.column(1).as_primitive::<UInt64Type>().values();
+                places.extend(partitions.iter().copied().zip(offsets.iter().copied()));
+            }
         }
         places.retain(|(partition, offset)| *offset >= position.get(*partition));
         places.sort_unstable();

@@ -33,7 +33,7 @@ pub async fn backfill(settings: &Settings, arguments: &BackfillArgs) -> Result<(
     let bound = |name: &str, text: &Option<String>| text.as_ref().map(|t| instant(name, t)).transpose();
     let (from, until) = (bound("--from", &arguments.from)?, bound("--until", &arguments.until)?);
     let core = hold(settings)?;
-    let Features { store, mut job } = Features::open(settings, &core)?;
+    let Features { store, mut job, .. } = Features::open(settings, &core)?;
     let named: Vec<Arc<View>> = arguments
         .views
         .iter()
