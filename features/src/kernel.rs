@@ -43,7 +43,7 @@ use crate::{
         plan::{SelectPlan, canonical},
         source::{Origin, Source, joined, with_references},
         time::zone_named,
-        window::{Given, Window},
+        window::{Given, Span, Window},
     },
 };
 
@@ -154,6 +154,13 @@ impl Kernel {
             collect_columns(e).iter().any(|c| matches!(origin(c), Origin::Context(..)))
         };
         let (late_filters, filters): (Vec<_>, Vec<_>) = plan.filters.into_iter().partition(&is_late);
+        if !late_filters.is_empty() && d.windows.iter().any(|w| matches!(w.span, Span::Session(_))) {
+            return Err(FeatureError::Request(
+                "a session is a run of the signals that WHERE lets through, which may not depend on a joined table; \
+                 move that condition into FILTER (WHERE …)"
+                    .to_owned(),
+            ));
+        }
         let (stored, late) = if late_filters.is_empty() && !columns.inputs.iter().any(is_late) {
             (columns.inputs, None)
         } else {
