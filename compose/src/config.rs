@@ -163,6 +163,8 @@ pub struct Stream {
     pub checkpoint_seconds: f64,
     /// Most records taken from the log at once.
     pub batch: usize,
+    /// Megabytes of events kept in memory; beyond, those that the checkpoint has are read from disk when needed.
+    pub memory_mb: usize,
 }
 
 /// `[verify]`
@@ -294,7 +296,7 @@ impl Default for Signals {
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { checkpoint_seconds: 10.0, batch: 65_536 }
+        Stream { checkpoint_seconds: 10.0, batch: 65_536, memory_mb: 1_024 }
     }
 }
 

@@ -34,6 +34,9 @@ pub enum FeatureError {
         /// What DataFusion says.
         source: Box<DataFusionError>,
     },
+    /// What was to be read has been replaced; reading again finds what took its place.
+    #[error("{0}")]
+    Gone(String),
     /// The position asked for was not applied in time.
     #[error("the position {0} was not applied within {1} ms; try again, or read without `after`")]
     NotYet(String, u64),

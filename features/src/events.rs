@@ -86,10 +86,48 @@ impl<'a> EventList<'a> {
         }
         low
     }
+}
+
+/// Events in order of time, wherever they lie.
+pub trait Timeline {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Event time of one.
+    fn time(&self, i: usize) -> Millis;
+
+    /// How many have `time <= at`.
+    fn count_until(&self, at: Millis) -> usize;
 
     /// The time of the newest with `time <= at`.
-    pub fn newest_until(&self, at: Millis) -> Option<Millis> {
+    fn newest_until(&self, at: Millis) -> Option<Millis> {
         self.count_until(at).checked_sub(1).map(|i| self.time(i))
+    }
+
+    /// Where the run of events that ends before `upper` begins, at `first` at the earliest: neighbours in it are
+    /// at most `gap` apart.
+    fn run_start(&self, first: usize, upper: usize, gap: Millis) -> usize {
+        let apart = |i: &usize| self.time(*i).saturating_sub(self.time(i - 1)) > gap;
+        (first + 1..upper).rev().find(apart).unwrap_or(first)
+    }
+}
+
+impl Timeline for EventList<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn time(&self, i: usize) -> Millis {
+        EventList::time(self, i)
+    }
+
+    fn count_until(&self, at: Millis) -> usize {
+        EventList::count_until(self, at)
     }
 }
 
@@ -149,6 +187,11 @@ impl EventBuffer {
         EventList { count: self.len(), times: &self.times, ends: &self.ends, heap: &self.heap }
     }
 
+    /// How many bytes [`write_to`](Self::write_to) appends.
+    pub fn byte_len(&self) -> usize {
+        self.times.len() + self.ends.len() + self.heap.len()
+    }
+
     /// Appends the list's bytes.
     pub fn write_to(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.times);
@@ -175,7 +218,7 @@ mod tests {
         let got: Vec<_> = (0..list.len()).map(|i| (list.time(i), list.bytes(i))).collect();
         assert_eq!(got, [(5, &b"a"[..]), (5, b"b"), (7, b"q"), (9, b"")]);
         assert_eq!((list.count_until(5), list.count_until(4), list.count_until(99)), (2, 0, 4));
-        assert_eq!((list.newest_until(8), list.newest_until(4)), (Some(7), None));
+        assert_eq!((Timeline::newest_until(&list, 8), Timeline::newest_until(&list, 4)), (Some(7), None));
         assert!(EventList::parse(merged.len() + 1, &bytes).is_none());
         assert!(EventList::parse(merged.len(), &bytes[..bytes.len() - 1]).is_none());
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, UInt32Array},
+    array::{Array, ArrayRef, BooleanArray, UInt32Array},
     compute::{concat, take},
 };
 use datafusion::{
+    error::DataFusionError,
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::aggregate::AggregateFunctionExpr,
 };
@@ -14,48 +15,66 @@ use datafusion_functions_aggregate_common::aggregate::groups_accumulator::Groups
 use ingest::Millis;
 
 use crate::{
+    chunks::{Part, Source},
+    events::{EventList, Timeline},
     kernel::{Aggregation, Kept},
     view::window::{Given, Window},
 };
 
-/// The events of several entities inside their longest windows, each with the ring it falls into.
+/// Marks the number of a part that has its states already.
+const STATES: u32 = 1 << 31;
+
+/// The events of several entities inside their longest windows, cut at the edges of all their windows: rings of
+/// events between two edges, and whole chunks and nodes of which the states are known.
 ///
 /// Only rings that hold events are numbered: an accumulator takes a group it was never given for one whose
 /// values were all accepted.
-pub(crate) struct Gathered<'a> {
-    pub bytes: Vec<&'a [u8]>,
-    pub times: Vec<Millis>,
-    /// Entity of each event, by its place among those asked for.
-    pub owner: Vec<u32>,
-    /// Ring of each event.
-    ring: Vec<usize>,
+pub(crate) struct Cuts<'a> {
+    cuts: Vec<Cut<'a>>,
+    /// States of whole parts.
+    pub states: Vec<Arc<[u8]>>,
     rings: usize,
-    /// For each pair of a ring and a window that it belongs to: the ring, and the window's group.
-    merge_rings: Vec<u32>,
+    /// For each pair of a ring or whole part and a window that it belongs to: the ring, or after all rings the
+    /// part, and the window's group.
+    merge_from: Vec<u32>,
     merge_groups: Vec<usize>,
     groups: usize,
     /// For each entity and window: its group, or `groups` when the window is empty.
     scatter: UInt32Array,
 }
 
-impl<'a> Gathered<'a> {
-    /// `given` holds what edges depend on, for each entity.
-    pub(crate) fn new(entities: &[Kept<'a>], windows: &[Window], given: &[Given]) -> Self {
-        let mut g = Gathered {
-            bytes: Vec::new(),
-            times: Vec::new(),
-            owner: Vec::new(),
-            ring: Vec::new(),
+/// Some events of one ring.
+struct Cut<'a> {
+    owner: u32,
+    ring: usize,
+    list: Lies<'a>,
+    from: usize,
+    to: usize,
+}
+
+enum Lies<'a> {
+    In(EventList<'a>),
+    Chunk { body: Arc<[u8]>, count: usize },
+}
+
+impl<'a> Cuts<'a> {
+    /// `given` holds what edges depend on, for each entity; whole parts are left as such where `states` says so.
+    pub(crate) fn new(entities: &[Kept<'a>], windows: &[Window], given: &[Given], states: bool) -> Self {
+        let mut all = Cuts {
+            cuts: Vec::new(),
+            states: Vec::new(),
             rings: 0,
-            merge_rings: Vec::new(),
+            merge_from: Vec::new(),
             merge_groups: Vec::new(),
             groups: 0,
             scatter: UInt32Array::from(Vec::<u32>::new()),
         };
         let mut scatter: Vec<Option<usize>> = Vec::with_capacity(entities.len() * windows.len());
-        // Windows with their lower edges, the nearest first: what lies between two edges is a ring.
+        // Windows with their lower edges, the nearest first.
         let mut edges: Vec<(usize, usize)> = Vec::with_capacity(windows.len());
         let mut group_of: Vec<Option<usize>> = vec![None; windows.len()];
+        let mut parts = Vec::new();
+        let mut found: Vec<u32> = Vec::new();
         for (owner, (kept, given)) in entities.iter().zip(given).enumerate() {
             let events = &kept.events;
             let upper = events.count_until(kept.at);
@@ -64,55 +83,82 @@ impl<'a> Gathered<'a> {
                 windows.iter().enumerate().map(|(k, w)| (w.span.lower(events, upper, kept.at, given), k)),
             );
             edges.sort_unstable_by(|a, b| b.cmp(a));
-            let first_ring = g.rings;
+            found.clear();
             let mut edge = upper;
             for (lower, k) in &edges {
                 if *lower < edge {
-                    for i in *lower..edge {
-                        g.bytes.push(events.bytes(i));
-                        g.times.push(events.time(i));
-                        g.owner.push(owner as u32);
-                        g.ring.push(g.rings);
-                    }
-                    g.rings += 1;
+                    events.parts(*lower, edge, states, &mut parts);
+                    all.add(owner as u32, &mut parts, &mut found);
                     edge = *lower;
                 }
-                group_of[*k] = (first_ring < g.rings).then(|| {
-                    for ring in first_ring..g.rings {
-                        g.merge_rings.push(ring as u32);
-                        g.merge_groups.push(g.groups);
-                    }
-                    g.groups += 1;
-                    g.groups - 1
+                group_of[*k] = (!found.is_empty()).then(|| {
+                    all.merge_from.extend_from_slice(&found);
+                    all.merge_groups.extend(std::iter::repeat_n(all.groups, found.len()));
+                    all.groups += 1;
+                    all.groups - 1
                 });
             }
             scatter.extend(&group_of);
         }
-        g.scatter = scatter.into_iter().map(|s| s.unwrap_or(g.groups) as u32).collect();
-        g
+        all.scatter = scatter.into_iter().map(|s| s.unwrap_or(all.groups) as u32).collect();
+        for from in all.merge_from.iter_mut().filter(|from| **from & STATES != 0) {
+            *from = (*from & !STATES) + all.rings as u32;
+        }
+        all
     }
 
-    /// One aggregate's value for every entity and window.
+    /// Adds what lies between two edges, and to `found` the numbers of its ring and whole parts.
+    fn add(&mut self, owner: u32, parts: &mut Vec<Lying<'a>>, found: &mut Vec<u32>) {
+        let ring = self.rings;
+        for part in parts.drain(..) {
+            let (list, from, to) = match part {
+                Lying::List(list, from, to) => (Lies::In(list), from, to),
+                Lying::Part(Part::Events { body, count, from, to }) => {
+                    (Lies::Chunk { body, count }, from, to)
+                }
+                Lying::Part(Part::States(states)) => {
+                    found.push(STATES | self.states.len() as u32);
+                    self.states.push(states);
+                    continue;
+                }
+            };
+            if self.rings == ring {
+                found.push(ring as u32);
+                self.rings += 1;
+            }
+            self.cuts.push(Cut { owner, ring, list, from, to });
+        }
+    }
+
+    /// One aggregate's value for every entity and window. `values` and `filter` have a row for each gathered
+    /// event, whose rings are `ring`; `of_parts` are the aggregate's states of the whole parts.
     pub(crate) fn aggregate(
         &self,
         a: &Aggregation,
         values: &[ArrayRef],
+        ring: &[usize],
         filter: Option<&BooleanArray>,
-    ) -> Result<ArrayRef, datafusion::error::DataFusionError> {
-        if self.rings == 0 {
+        of_parts: &[ArrayRef],
+    ) -> Result<ArrayRef, DataFusionError> {
+        if self.groups == 0 {
             return Ok(take(&a.empty, &self.scatter, None)?);
         }
         let mut partial = accumulator(&a.expr)?;
-        partial.update_batch(values, &self.ring, filter, self.rings)?;
-        let dense = if self.merge_rings.len() == self.rings {
+        partial.update_batch(values, ring, filter, self.rings)?;
+        let dense = if self.merge_from.len() == self.rings && self.states.is_empty() {
             // Every ring is a window of its own: nothing to merge.
             partial.evaluate(EmitTo::All)?
         } else {
-            let states = partial.state(EmitTo::All)?;
-            let pick = UInt32Array::from(self.merge_rings.clone());
-            let mut picked = Vec::with_capacity(states.len());
-            for s in &states {
-                picked.push(take(s, &pick, None)?);
+            // One merge, in which every group takes part: an accumulator takes a group it was not given for one
+            // whose states were all there.
+            let pick = UInt32Array::from(self.merge_from.clone());
+            let rings = if self.rings > 0 { partial.state(EmitTo::All)? } else { Vec::new() };
+            let mut picked = Vec::new();
+            for i in 0..rings.len().max(of_parts.len()) {
+                let both = [rings.get(i), of_parts.get(i)].into_iter().flatten();
+                let both: Vec<&dyn Array> = both.map(|s| s.as_ref()).collect();
+                let all = concat(&both)?;
+                picked.push(take(&all, &pick, None)?);
             }
             let mut merged = accumulator(&a.expr)?;
             merged.merge_batch(&picked, &self.merge_groups, self.groups)?;
@@ -123,9 +169,59 @@ impl<'a> Gathered<'a> {
     }
 }
 
-fn accumulator(
+/// Something between two edges: events of a list, or a part of a tree.
+pub(crate) enum Lying<'a> {
+    /// The list, and which of its events.
+    List(EventList<'a>, usize, usize),
+    /// A part of a tree.
+    Part(Part),
+}
+
+impl<'a> Source<'a> {
+    fn parts(&self, from: usize, to: usize, states: bool, out: &mut Vec<Lying<'a>>) {
+        match self {
+            Source::List(list) => out.push(Lying::List(*list, from, to)),
+            Source::Tree(tree) => {
+                let mut parts = Vec::new();
+                tree.parts(from, to, states, &mut parts);
+                out.extend(parts.into_iter().map(Lying::Part));
+            }
+        }
+    }
+}
+
+/// The events of some cuts, side by side.
+pub(crate) struct Gathered<'c> {
+    pub bytes: Vec<&'c [u8]>,
+    pub times: Vec<Millis>,
+    /// Entity of each event, by its place among those asked for.
+    pub owner: Vec<u32>,
+    /// Ring of each event.
+    pub ring: Vec<usize>,
+}
+
+impl<'c> Gathered<'c> {
+    pub(crate) fn new(cuts: &'c Cuts<'_>) -> Self {
+        let mut g = Gathered { bytes: Vec::new(), times: Vec::new(), owner: Vec::new(), ring: Vec::new() };
+        for cut in &cuts.cuts {
+            let list = match &cut.list {
+                Lies::In(list) => *list,
+                Lies::Chunk { body, count } => EventList::parse(*count, body).unwrap_or_default(),
+            };
+            for i in cut.from..cut.to {
+                g.bytes.push(list.bytes(i));
+                g.times.push(list.time(i));
+                g.owner.push(cut.owner);
+                g.ring.push(cut.ring);
+            }
+        }
+        g
+    }
+}
+
+pub(crate) fn accumulator(
     e: &Arc<AggregateFunctionExpr>,
-) -> Result<Box<dyn GroupsAccumulator>, datafusion::error::DataFusionError> {
+) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
     if e.groups_accumulator_supported() {
         e.create_groups_accumulator()
     } else {

@@ -104,13 +104,15 @@ impl PastEvents {
     pub fn of(&self, entity: &str, at: Millis) -> Kept<'_> {
         match self.entities.get(entity) {
             Some(past) => Kept {
-                events: past.events.as_list(),
+                events: past.events.as_list().into(),
                 contexts: past.contexts.iter().map(EventBuffer::as_list).collect(),
                 at,
             },
-            None => {
-                Kept { events: EventList::default(), contexts: vec![EventList::default(); self.tables], at }
-            }
+            None => Kept {
+                events: EventList::default().into(),
+                contexts: vec![EventList::default(); self.tables],
+                at,
+            },
         }
     }
 

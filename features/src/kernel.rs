@@ -9,11 +9,13 @@
 //! windows, DataFusion's group accumulators make one partial state a ring, and the value of a window is the
 //! merge of its rings. `state()` consumes an accumulator, so each is used once and dropped.
 
+mod seal;
+
 use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int64Builder, RecordBatch, RecordBatchOptions, StringArray,
+        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray,
         TimestampMillisecondArray, UInt32Array,
     },
     compute::{and_kleene, cast, filter_record_batch, prep_null_mask_filter, take},
@@ -29,23 +31,26 @@ use datafusion::{
         utils::collect_columns,
     },
 };
-use hashbrown::HashMap;
 use ingest::Millis;
 
 use crate::{
+    chunks::Source,
+    codes::Codes,
     contexts::{Contexts, Timelines},
     error::FeatureError,
-    gather::Gathered,
+    gather::{Cuts, Gathered},
     offline::schema::adapt,
     value::Value,
     view::{
         Definition,
         plan::{SelectPlan, canonical},
-        source::{Origin, Source, joined, with_references},
-        time::zone_named,
+        source::{self, Origin, joined, with_references},
+        time::{instant_type, zone_named},
         window::{Given, Span, Window},
     },
 };
+
+use seal::Sealer;
 
 pub use crate::events::{EventList, Events};
 
@@ -53,7 +58,7 @@ pub use crate::events::{EventList, Events};
 #[derive(Debug, Clone)]
 pub struct Kept<'a> {
     /// Its signals.
-    pub events: EventList<'a>,
+    pub events: Source<'a>,
     /// Its rows of the view's slowly changing tables, one list a table.
     pub contexts: Vec<EventList<'a>>,
     /// The instant.
@@ -74,8 +79,8 @@ enum Argument {
 #[derive(Debug)]
 pub(crate) struct Aggregation {
     pub expr: Arc<AggregateFunctionExpr>,
-    /// Whether its text argument is counted by codes: see [`codes`].
-    coded: bool,
+    /// Whether its text argument is counted by numbers: see [`Codes`].
+    pub coded: bool,
     arguments: Vec<Argument>,
     filter: Option<Argument>,
     /// One row: what it gives over nothing.
@@ -86,7 +91,7 @@ pub(crate) struct Aggregation {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     what: String,
-    source: Source,
+    source: source::Source,
     /// What stands beside the signals and changes slowly.
     pub contexts: Contexts,
     /// Which of those tells of time zones.
@@ -99,6 +104,8 @@ pub(crate) struct Kernel {
     converter: RowConverter,
     parser: RowParser,
     aggregations: Vec<Aggregation>,
+    /// How chunks of events carry their states; `None` where they do not.
+    sealer: Option<Sealer>,
     outputs: Vec<(Arc<dyn PhysicalExpr>, DataType)>,
     /// Whether an output changes with every instant.
     pub ages: bool,
@@ -181,8 +188,14 @@ impl Kernel {
         };
         let mut types = Vec::new();
         for e in &stored {
-            types.push(SortField::new(e.data_type(&input).map_err(&wrong)?));
+            types.push(e.data_type(&input).map_err(&wrong)?);
         }
+        let sealer = match &late {
+            // What a signal counts for may still change, as may what it is joined to.
+            Some(_) => None,
+            None => Sealer::new(&aggregations, &types).map_err(&wrong)?,
+        };
+        let types = types.into_iter().map(SortField::new).collect();
         let converter = RowConverter::new(types).map_err(|e| wrong(e.into()))?;
         let mut kernel = Kernel {
             what: what.clone(),
@@ -194,6 +207,7 @@ impl Kernel {
             late,
             parser: converter.parser(),
             converter,
+            sealer,
             aggregations,
             outputs: Vec::new(),
             ages: plan.ages,
@@ -285,41 +299,36 @@ impl Kernel {
                 None => given.push(Given { zone: jiff::tz::TimeZone::UTC, resolution: self.resolution }),
             }
         }
-        let gathered = Gathered::new(entities, &self.windows, &given);
-        let stored = if self.stored.is_empty() {
-            Vec::new()
-        } else {
-            let rows = gathered.bytes.iter().map(|b| self.parser.parse(b));
-            self.converter.convert_rows(rows).map_err(|e| wrong(e.into()))?
-        };
+        let cuts = Cuts::new(entities, &self.windows, &given, self.sealer.is_some());
+        entities.iter().try_for_each(|kept| kept.events.check())?;
+        let gathered = Gathered::new(&cuts);
+        let stored = self.read_stored(&gathered.bytes)?;
         let (inputs, mask) = match &self.late {
             None => (stored, None),
             Some(late) => self.late_inputs(late, entities, &gathered, &stored)?,
         };
-        let argument = |a: &Argument| -> Result<ArrayRef, FeatureError> {
-            Ok(match a {
-                Argument::Input(i) => inputs[*i].clone(),
-                Argument::Time => {
-                    Arc::new(TimestampMillisecondArray::from(gathered.times.clone()).with_timezone("+00:00"))
-                }
-                Argument::Constant(s) => s.to_array_of_size(gathered.times.len()).map_err(&wrong)?,
-            })
+        let states = match &self.sealer {
+            Some(sealer) if !cuts.states.is_empty() => {
+                sealer.read(cuts.states.iter().map(|s| &s[..])).map_err(&wrong)?
+            }
+            _ => Vec::new(),
         };
         let mut results = Vec::with_capacity(self.aggregations.len());
-        for a in &self.aggregations {
-            let mut values = Vec::with_capacity(a.arguments.len());
-            for x in &a.arguments {
-                values.push(argument(x)?);
-            }
-            if a.coded {
-                values = values.iter().map(codes).collect();
-            }
-            let filter = a.filter.as_ref().map(&argument).transpose()?;
+        for (i, a) in self.aggregations.iter().enumerate() {
+            let values = self.arguments(a, &inputs, &gathered.times)?;
+            let mut codes = Codes::default();
+            let values = if a.coded { values.iter().map(|v| codes.of(v)).collect() } else { values.clone() };
+            let filter = a.filter.as_ref().map(|f| self.argument(f, &inputs, &gathered.times)).transpose()?;
             let filter = match (filter.as_ref().map(|f| f.as_boolean()), &mask) {
                 (Some(f), Some(m)) => Some(and_kleene(f, m).map_err(|e| wrong(e.into()))?),
                 (f, m) => f.or(m.as_ref()).cloned(),
             };
-            results.push(gathered.aggregate(a, &values, filter.as_ref()).map_err(&wrong)?);
+            let of_parts = match &self.sealer {
+                Some(sealer) if !states.is_empty() => sealer.of(i, &states, &mut codes),
+                _ => Vec::new(),
+            };
+            let result = cuts.aggregate(a, &values, &gathered.ring, filter.as_ref(), &of_parts);
+            results.push(result.map_err(&wrong)?);
         }
         // Rows so far: every window of the first entity, then of the second, …
         let of_rows = |i: usize| std::iter::repeat_n(i, self.windows.len());
@@ -336,6 +345,39 @@ impl Kernel {
             }
         }
         Ok(columns)
+    }
+
+    /// The columns kept of these events.
+    fn read_stored(&self, bytes: &[&[u8]]) -> Result<Vec<ArrayRef>, FeatureError> {
+        if self.stored.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = bytes.iter().map(|b| self.parser.parse(b));
+        self.converter.convert_rows(rows).map_err(|e| self.wrong()(e.into()))
+    }
+
+    fn argument(
+        &self,
+        a: &Argument,
+        inputs: &[ArrayRef],
+        times: &[Millis],
+    ) -> Result<ArrayRef, FeatureError> {
+        Ok(match a {
+            Argument::Input(i) => inputs[*i].clone(),
+            Argument::Time => {
+                Arc::new(TimestampMillisecondArray::from(times.to_vec()).with_timezone("+00:00"))
+            }
+            Argument::Constant(s) => s.to_array_of_size(times.len()).map_err(self.wrong())?,
+        })
+    }
+
+    fn arguments(
+        &self,
+        a: &Aggregation,
+        inputs: &[ArrayRef],
+        times: &[Millis],
+    ) -> Result<Vec<ArrayRef>, FeatureError> {
+        a.arguments.iter().map(|x| self.argument(x, inputs, times)).collect()
     }
 
     /// Inputs of the aggregates, and which events count, where that depends on slowly changing tables.
@@ -409,21 +451,6 @@ fn counted_by_codes(
             .distinct()
             .build()?;
     Ok(Some(Arc::new(by_codes)))
-}
-
-/// A number for each text, the same for the same text, within this column. Text has no group accumulator for
-/// distinct counts: DataFusion would set up a hash table of some kilobytes for every entity and window.
-fn codes(texts: &ArrayRef) -> ArrayRef {
-    let texts = texts.as_string::<i32>();
-    let mut known: HashMap<&str, i64, ahash::RandomState> = HashMap::default();
-    let mut coded = Int64Builder::with_capacity(texts.len());
-    for text in texts {
-        coded.append_option(text.map(|text| {
-            let next = known.len() as i64;
-            *known.entry(text).or_insert(next)
-        }));
-    }
-    Arc::new(coded.finish())
 }
 
 /// An empty window is NULL even for aggregates that DataFusion declares never to be.

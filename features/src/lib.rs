@@ -10,6 +10,7 @@
 //! | [`kernel`] | events in, values out: the one place where values are made |
 //! | [`aggregates`] | aggregate functions of our own: sketches, lists, streaks |
 //! | [`events`] | the events kept for an entity |
+//! | [`chunks`] | the same in a tree of chunks with partial states, for entities of many signals |
 //! | [`contexts`] | what is kept of slowly changing tables |
 //! | [`row`] | the stored form of an entity's values and events |
 //! | [`registry`] | all views; names resolved once |
@@ -26,6 +27,8 @@
 //! | [`value`] | values at the boundary, free of Arrow |
 
 pub mod aggregates;
+pub mod chunks;
+mod codes;
 pub mod contexts;
 pub mod error;
 pub mod events;
@@ -48,6 +51,7 @@ pub mod view;
 
 pub use error::FeatureError;
 pub use registry::{Prepared, Registry};
+pub use row::Row;
 pub use store::{Applied, FeatureStore};
 pub use table::{Columns, FeatureTable};
 pub use value::{FeatureRow, Part, Value, ValueType};

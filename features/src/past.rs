@@ -258,7 +258,7 @@ impl Pile<'_> {
             .asked
             .iter()
             .map(|(events, contexts, at)| Kept {
-                events: events.as_deref().map_or_else(EventList::default, EventBuffer::as_list),
+                events: events.as_deref().map_or_else(EventList::default, EventBuffer::as_list).into(),
                 contexts: contexts.iter().map(EventBuffer::as_list).collect(),
                 at: *at,
             })

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Map;
 
 use crate::{
+    chunks::{Held, Layout},
     error::FeatureError,
     kernel::Kernel,
     on_demand::{Cell, Computed, OnDemand, REQUEST},
@@ -29,7 +30,7 @@ use crate::{
 const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/views.rs"));
 
 /// Counts up when the meaning of a row's bytes or of a value changes without any definition changing.
-const ENGINE_FORMAT: &str = "engine 3";
+const ENGINE_FORMAT: &str = "engine 4";
 
 /// The shortest beginning of a version that pins it.
 const SHORTEST_PIN: usize = 4;
@@ -43,6 +44,7 @@ pub struct Registry {
     by_name: HashMap<String, usize>,
     on_demand: Vec<Arc<OnDemand>>,
     tables: Vec<ReferenceTable>,
+    held: Arc<Held>,
 }
 
 impl Registry {
@@ -99,11 +101,13 @@ impl Registry {
         kept: &[Kept],
     ) -> Result<Registry, FeatureError> {
         let ctx = plan::session(catalogue, tables)?;
+        let layout = Layout::default();
         let mut registry = Registry {
             views: Vec::new(),
             by_name: HashMap::new(),
             on_demand: Vec::new(),
             tables: tables.to_vec(),
+            held: layout.held.clone(),
         };
         let mut on_demand = Vec::new();
         for (file, text) in texts {
@@ -112,7 +116,7 @@ impl Registry {
                 registry.name_is_free(&definition.file, &definition.name, definition.at)?;
                 let id = registry.views.len() as u32;
                 let text = parse::statement(text, &definition);
-                let view = compile(&ctx, tables, definition, text, id, true)?;
+                let view = compile(&ctx, tables, &layout, definition, text, id, true)?;
                 registry.by_name.insert(view.name.to_string(), registry.views.len());
                 registry.views.push(Arc::new(view));
             }
@@ -172,10 +176,11 @@ impl Registry {
         tables: &[ReferenceTable],
         kept: &Kept,
     ) {
+        let layout = Layout { held: self.held.clone(), ..Layout::default() };
         let file = kept.file.display().to_string();
         let compiled = parse::parse(&file, &kept.text).and_then(|mut found| {
             let definition = found.pop().ok_or_else(|| FeatureError::Request("it is empty".to_owned()))?;
-            compile(ctx, tables, definition, kept.text.clone(), self.views.len() as u32, false)
+            compile(ctx, tables, &layout, definition, kept.text.clone(), self.views.len() as u32, false)
         });
         match compiled {
             Ok(view) if self.versions(&view.name).any(|v| v.version_text == view.version_text) => {}
@@ -185,6 +190,20 @@ impl Registry {
                 "an older version of a view is not valid any more, so it is not kept up; drop it"
             ),
         }
+    }
+
+    /// The same views, their state laid out otherwise. To be called before the views are shared.
+    pub fn laid_out(mut self, layout: &Layout) -> Registry {
+        self.held = layout.held.clone();
+        for view in self.views.iter_mut().filter_map(Arc::get_mut) {
+            view.layout = layout.clone();
+        }
+        self
+    }
+
+    /// What the state of its views holds.
+    pub fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// All views, by number; older versions after the current ones.
@@ -384,6 +403,7 @@ impl Registry {
 fn compile(
     ctx: &datafusion::execution::context::SessionContext,
     tables: &[ReferenceTable],
+    layout: &Layout,
     definition: Definition,
     text: String,
     id: u32,
@@ -430,6 +450,7 @@ fn compile(
         text,
         name: definition.name.as_str().into(),
         kernel,
+        layout: layout.clone(),
         definition,
     })
 }

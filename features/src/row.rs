@@ -1,11 +1,15 @@
 //! The one value the online store keeps for an entity and view: finished values with the span of time they
 //! hold for, and the events that future values need, so that a read at any later instant is exact.
 //!
-//! Layout, little-endian: format (1), view version (8), partition (4), next offset (8), from (8), until (8),
-//! newest event (8), count of events (4), length of the heap (4), then 9 bytes a value (tag, payload), the
-//! heap, for each slowly changing table of the view the count of its rows (4), their length (4) and they
-//! themselves, and the events ([`crate::events`]). Text and lists lie in the heap; their payload is its start
-//! (upper half) and length. A list is its count (4), its values, 9 bytes each, then a heap of its own.
+//! In memory a row is an immutable snapshot that shares the chunks of its events with the rows before it. As bytes,
+//! little-endian: format (1), view version (8), partition (4), next offset (8), from (8), until (8), newest
+//! event (8), length of the values (4), the values, count of slowly changing tables (4) and for each its count of
+//! rows (4), their length (4) and bytes ([`crate::events`]), then the events ([`crate::chunks`]).
+//!
+//! Values are 9 bytes a slot (tag, payload), then a heap in which text and lists lie; their payload is its start (upper
+//! half) and length. A list is its count (4), its values, 9 bytes each, then a heap of its own.
+
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use ingest::{
@@ -14,27 +18,16 @@ use ingest::{
 };
 
 use crate::{
+    chunks::{ChunkSource, Cursor, OnDisk, PieceId, Tree, inline_chunk, nodes_of},
+    error::FeatureError,
     events::{EventBuffer, EventList},
     kernel::{Kept, value_at},
     value::Value,
     view::View,
 };
 
-const FORMAT: u8 = 3;
-const HEADER: usize = 53;
+const FORMAT: u8 = 4;
 const SLOT: usize = 9;
-
-/// A row, read in place.
-#[derive(Debug, Clone)]
-pub struct Row<'a> {
-    bytes: &'a [u8],
-    slots: usize,
-    heap: usize,
-    /// The events behind future values.
-    pub events: EventList<'a>,
-    /// Rows of the view's slowly changing tables, one list a table.
-    pub contexts: Vec<EventList<'a>>,
-}
 
 /// What a row says of itself, apart from values and events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,59 +46,183 @@ pub struct RowHeader {
     pub newest: Millis,
 }
 
-impl<'a> Row<'a> {
-    /// Reads a row of `view`; `None` if the bytes are not one, or another version's.
-    pub fn parse(bytes: &'a [u8], view: &View) -> Option<Self> {
-        let slots = view.slots();
-        if bytes.first() != Some(&FORMAT) || bytes.len() < HEADER + slots * SLOT {
-            return None;
-        }
-        let count = u32::from_le_bytes(bytes.get(45..49)?.try_into().ok()?) as usize;
-        let heap_len = u32::from_le_bytes(bytes.get(49..53)?.try_into().ok()?) as usize;
-        let heap = HEADER + slots * SLOT;
-        let mut rest = bytes.get(heap + heap_len..)?;
-        let mut contexts = Vec::with_capacity(view.context_tables());
-        for _ in 0..view.context_tables() {
-            let (count, after) = rest.split_first_chunk::<4>()?;
-            let (len, after) = after.split_first_chunk::<4>()?;
-            let (list, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-            contexts.push(EventList::parse(u32::from_le_bytes(*count) as usize, list)?);
-            rest = after;
-        }
-        let events = EventList::parse(count, rest)?;
-        let row = Row { bytes, slots, heap, events, contexts };
-        (row.u64_at(1) == view.version).then_some(row)
-    }
+/// A row. See the module.
+#[derive(Debug)]
+pub struct Row {
+    /// What it says of itself.
+    pub header: RowHeader,
+    slots: u32,
+    values: Box<[u8]>,
+    contexts: Box<[(usize, Box<[u8]>)]>,
+    /// The events behind future values.
+    pub events: Tree,
+}
 
-    fn u64_at(&self, at: usize) -> u64 {
-        self.bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
-    }
-
-    /// Its header.
-    pub fn header(&self) -> RowHeader {
-        let partition = self.bytes.get(9..13).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
-        RowHeader {
-            version: self.u64_at(1),
-            partition,
-            next_offset: self.u64_at(13),
-            from: self.u64_at(21) as i64,
-            until: self.u64_at(29) as i64,
-            newest: self.u64_at(37) as i64,
-        }
+impl Row {
+    /// The values of row `index` of evaluated `columns`, and what is kept of the entity.
+    pub fn new(
+        header: RowHeader,
+        columns: &[ArrayRef],
+        index: usize,
+        events: Tree,
+        contexts: &[EventBuffer],
+    ) -> Row {
+        let list = |c: &EventBuffer| {
+            let mut bytes = Vec::with_capacity(c.byte_len());
+            c.write_to(&mut bytes);
+            (c.len(), bytes.into())
+        };
+        let contexts = contexts.iter().map(list).collect();
+        Row { header, slots: columns.len() as u32, values: encode(columns, index).into(), contexts, events }
     }
 
     /// What is kept of the entity, asked at an instant.
-    pub fn kept(&self, at: Millis) -> Kept<'a> {
-        Kept { events: self.events, contexts: self.contexts.clone(), at }
+    pub fn kept(&self, at: Millis) -> Kept<'_> {
+        Kept { events: self.events.reader().into(), contexts: self.contexts(), at }
+    }
+
+    /// Rows of the view's slowly changing tables, one list a table.
+    pub fn contexts(&self) -> Vec<EventList<'_>> {
+        let lists = self.contexts.iter().map(|(count, bytes)| EventList::parse(*count, bytes));
+        lists.map(Option::unwrap_or_default).collect()
     }
 
     /// One finished value.
     pub fn value(&self, slot: usize) -> Value {
-        if slot >= self.slots {
+        if slot >= self.slots as usize {
             return Value::Null;
         }
-        read_slot(self.bytes, HEADER + slot * SLOT, self.heap)
+        read_slot(&self.values, slot * SLOT, self.slots as usize * SLOT)
     }
+
+    fn write_front(&self, to: &mut Vec<u8>) {
+        let h = &self.header;
+        to.push(FORMAT);
+        to.extend_from_slice(&h.version.to_le_bytes());
+        to.extend_from_slice(&h.partition.to_le_bytes());
+        to.extend_from_slice(&h.next_offset.to_le_bytes());
+        to.extend_from_slice(&h.from.to_le_bytes());
+        to.extend_from_slice(&h.until.to_le_bytes());
+        to.extend_from_slice(&h.newest.to_le_bytes());
+        to.extend_from_slice(&(self.values.len() as u32).to_le_bytes());
+        to.extend_from_slice(&self.values);
+        to.extend_from_slice(&(self.contexts.len() as u32).to_le_bytes());
+        for (count, bytes) in &self.contexts {
+            to.extend_from_slice(&(*count as u32).to_le_bytes());
+            to.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+            to.extend_from_slice(bytes);
+        }
+    }
+
+    /// The row as one value.
+    ///
+    /// # Errors
+    /// When events that lie on disk alone cannot be read.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FeatureError> {
+        let mut to = Vec::new();
+        self.write_front(&mut to);
+        self.events.write_to(&mut to)?;
+        Ok(to)
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if the bytes are no row, or another version's.
+    pub fn parse(bytes: &[u8], view: &View) -> Option<Row> {
+        let (front, rest) = Front::read(bytes)?;
+        let events = Tree::parse(rest, &view.layout.held)?;
+        front.into_row(events, view)
+    }
+
+    /// The row without the pieces of its events that are stored by themselves.
+    ///
+    /// # Errors
+    /// When events that lie on disk alone cannot be read.
+    pub fn to_head(&self) -> Result<Vec<u8>, FeatureError> {
+        let mut to = Vec::new();
+        self.write_front(&mut to);
+        self.events.write_head(&mut to)?;
+        Ok(to)
+    }
+
+    /// Reads what [`to_head`](Self::to_head) wrote; `piece` finds node pieces, the events of chunks stay where
+    /// `source` has them.
+    pub fn restore(
+        head: &[u8],
+        view: &View,
+        entity: &Arc<str>,
+        source: &Arc<dyn ChunkSource>,
+        piece: impl FnMut(PieceId) -> Option<Vec<u8>>,
+    ) -> Option<Row> {
+        let (front, rest) = Front::read(head)?;
+        let on_disk = OnDisk { source: source.clone(), version: view.version, entity: entity.clone() };
+        let events = Tree::restore(rest, &view.layout.held, piece, || on_disk.into())?;
+        front.into_row(events, view)
+    }
+}
+
+/// The node pieces that the head of a row names; `None` if the bytes are no head of this format.
+pub fn pieces_named(head: &[u8]) -> Option<Vec<PieceId>> {
+    Front::read(head).and_then(|(_, rest)| nodes_of(rest))
+}
+
+/// The events of a chunk that lies in the head of its row.
+pub fn chunk_in_head(head: &[u8], chunk: PieceId) -> Option<&[u8]> {
+    Front::read(head).and_then(|(_, rest)| inline_chunk(rest, chunk))
+}
+
+struct Front<'b> {
+    header: RowHeader,
+    values: &'b [u8],
+    contexts: Vec<(usize, &'b [u8])>,
+}
+
+impl<'b> Front<'b> {
+    /// Also answers what follows.
+    fn read(bytes: &'b [u8]) -> Option<(Self, &'b [u8])> {
+        let mut from = Cursor(bytes);
+        if from.u8()? != FORMAT {
+            return None;
+        }
+        let header = RowHeader {
+            version: from.u64()?,
+            partition: from.u32()?,
+            next_offset: from.u64()?,
+            from: from.u64()? as i64,
+            until: from.u64()? as i64,
+            newest: from.u64()? as i64,
+        };
+        let values = from.sized()?;
+        let mut contexts = Vec::new();
+        for _ in 0..from.u32()? {
+            let count = from.u32()? as usize;
+            let list = from.sized()?;
+            EventList::parse(count, list)?;
+            contexts.push((count, list));
+        }
+        Some((Front { header, values, contexts }, from.0))
+    }
+
+    fn into_row(self, events: Tree, view: &View) -> Option<Row> {
+        let fits = self.header.version == view.version
+            && self.values.len() >= view.slots() * SLOT
+            && self.contexts.len() == view.context_tables();
+        fits.then(|| Row {
+            header: self.header,
+            slots: view.slots() as u32,
+            values: self.values.into(),
+            contexts: self.contexts.into_iter().map(|(count, bytes)| (count, bytes.into())).collect(),
+            events,
+        })
+    }
+}
+
+fn encode(columns: &[ArrayRef], index: usize) -> Vec<u8> {
+    let mut slots = Vec::with_capacity(columns.len() * SLOT);
+    let mut heap = Vec::new();
+    for column in columns {
+        write_slot(&value_at(column, index), &mut slots, &mut heap);
+    }
+    slots.extend_from_slice(&heap);
+    slots
 }
 
 /// The value whose slot begins at `at`, in bytes whose heap begins at `heap`.
@@ -156,42 +273,6 @@ fn write_slot(value: &Value, slots: &mut Vec<u8>, heap: &mut Vec<u8>) {
     };
     slots.push(tag);
     slots.extend_from_slice(&payload.to_le_bytes());
-}
-
-/// Writes a row: the values of row `index` of evaluated `columns`, and what is kept of the entity.
-pub fn write(
-    header: RowHeader,
-    columns: &[ArrayRef],
-    index: usize,
-    events: &EventBuffer,
-    contexts: &[EventBuffer],
-) -> Vec<u8> {
-    let mut heap = Vec::new();
-    let mut to = Vec::with_capacity(HEADER + columns.len() * SLOT + events.len() * 48);
-    to.push(FORMAT);
-    to.extend_from_slice(&header.version.to_le_bytes());
-    to.extend_from_slice(&header.partition.to_le_bytes());
-    to.extend_from_slice(&header.next_offset.to_le_bytes());
-    to.extend_from_slice(&header.from.to_le_bytes());
-    to.extend_from_slice(&header.until.to_le_bytes());
-    to.extend_from_slice(&header.newest.to_le_bytes());
-    to.extend_from_slice(&(events.len() as u32).to_le_bytes());
-    to.extend_from_slice(&[0; 4]);
-    for column in columns {
-        write_slot(&value_at(column, index), &mut to, &mut heap);
-    }
-    to[49..53].copy_from_slice(&(heap.len() as u32).to_le_bytes());
-    to.extend_from_slice(&heap);
-    for c in contexts {
-        to.extend_from_slice(&(c.len() as u32).to_le_bytes());
-        let at = to.len();
-        to.extend_from_slice(&[0; 4]);
-        c.write_to(&mut to);
-        let len = (to.len() - at - 4) as u32;
-        to[at..at + 4].copy_from_slice(&len.to_le_bytes());
-    }
-    events.write_to(&mut to);
-    to
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use crate::{
     online::OnlineStore,
     quality::Quality,
     registry::{Prepared, PreparedView, Registry},
-    row::Row,
     table::FeatureTable,
     value::{FeatureRow, Part, Value},
     view::View,
@@ -81,6 +80,11 @@ impl FeatureStore {
         &self.history
     }
 
+    /// The values for now.
+    pub fn online(&self) -> &Arc<dyn OnlineStore> {
+        &self.online
+    }
+
     /// How far the stream job has come.
     pub fn applied(&self) -> &Applied {
         &self.applied
@@ -137,8 +141,26 @@ impl FeatureStore {
         values: &mut [Value],
         ages: &mut [Option<i64>],
     ) -> Result<Option<(Partition, Offset)>, FeatureError> {
-        let stored = self.online.get(&part.view, entity)?;
-        let Some(stored) = stored.as_deref().and_then(|b| Row::parse(b, &part.view)) else {
+        let mut tries = 0;
+        loop {
+            match self.try_read_part(part, entity, now, values, ages) {
+                // Its events lay on disk and have been replaced meanwhile, as the row has.
+                Err(FeatureError::Gone(_)) if tries < 3 => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn try_read_part(
+        &self,
+        part: &PreparedView,
+        entity: &str,
+        now: Millis,
+        values: &mut [Value],
+        ages: &mut [Option<i64>],
+    ) -> Result<Option<(Partition, Offset)>, FeatureError> {
+        let stored = self.online.get(&part.view, entity)?.filter(|r| r.header.version == part.view.version);
+        let Some(stored) = stored else {
             if part.view.ages() {
                 let nothing = part.view.nothing(now);
                 let computed = part.view.evaluate(std::slice::from_ref(&nothing))?;
@@ -146,7 +168,7 @@ impl FeatureStore {
             }
             return Ok(None);
         };
-        let (header, kept) = (stored.header(), stored.kept(now));
+        let (header, kept) = (stored.header, stored.kept(now));
         if header.from <= now && now < header.until && !part.view.ages() {
             fill(values, ages, part, |slot| stored.value(slot), &kept)?;
         } else {

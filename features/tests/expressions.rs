@@ -75,7 +75,8 @@ fn in_view(catalogue: &Catalogue, signals: &RecordBatch, expression: &str) -> Ar
     let events = view.project(signals).unwrap();
     let mut kept: Vec<_> = (0..events.len()).map(|i| events.get(i)).collect();
     let buffer = features::events::EventBuffer::merge(EventList::default(), &mut kept, i64::MIN);
-    view.evaluate(&[Kept { events: buffer.as_list(), ..view.nothing(START + DAY / 2) }]).unwrap()[1].clone()
+    view.evaluate(&[Kept { events: buffer.as_list().into(), ..view.nothing(START + DAY / 2) }]).unwrap()[1]
+        .clone()
 }
 
 fn in_query(signals: &RecordBatch, expression: &str) -> ArrayRef {

@@ -1,42 +1,60 @@
 //! Durable state of the job: rows, seen keys, watermarks and the log position they reflect, in one file of
 //! the embedded key-value store `redb`, replaced in one transaction a checkpoint.
 //!
-//! Only what changed since the last checkpoint is written. Rows are kept by the version of their view, so a
-//! changed definition starts empty and rows of definitions that are gone are dropped.
+//! Only what changed since the last checkpoint is written: of a row with many events its head and the chunks it
+//! did not have. Rows are kept by the version of their view, so a changed definition starts empty and rows of
+//! definitions that are gone are dropped.
 
-use std::{path::Path, sync::Arc};
+mod load;
 
-use bytes::Bytes;
-use features::{View, online::OnlineRow};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, Weak},
+};
+
+use features::{
+    FeatureError, Row, View,
+    chunks::{ChunkSource, PieceId, chunks_of},
+    row::{chunk_in_head, pieces_named},
+};
 use ingest::{
     Millis,
     log::{Partition, Position},
 };
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use crate::error::JobError;
+use crate::{entities::Entities, error::JobError};
 
 /// View version (8 bytes, big-endian), then the entity.
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
-/// Partition and number of the checkpoint; entries of 24 bytes: key, event time.
+/// View version (8 bytes, big-endian), the entity, number of the piece (8 bytes, big-endian).
+const PIECES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("pieces");
+/// Partition and number of the checkpoint; entries of 24 bytes: key, time.
 const SEEN: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("seen");
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// Pages of the file kept in memory, in bytes.
+const CACHE: usize = 64 << 20;
 
 /// The file behind the job's state.
 #[derive(Debug)]
 pub struct Checkpoint {
-    db: Database,
+    db: Arc<Database>,
     file: String,
 }
+
+/// Rows changed, by view; `None` for those taken out.
+pub type ChangedRows = (Arc<View>, Entities<Option<Arc<Row>>>);
 
 /// What a checkpoint adds.
 #[derive(Debug, Default)]
 pub struct Delta {
-    /// Rows changed since the last one.
-    pub rows: Vec<OnlineRow>,
+    /// Rows changed since the last one; what stands further behind is newer.
+    pub rows: Vec<ChangedRows>,
     /// Keys seen since, by partition.
     pub seen: Vec<(Partition, Vec<(u128, Millis)>)>,
-    /// Keys of signals at or before this need not be kept, by partition.
+    /// Keys noted at or before this need not be kept, by partition.
     pub horizons: Vec<(Partition, Millis)>,
     /// Watermarks.
     pub watermarks: Vec<(Partition, Millis)>,
@@ -56,7 +74,7 @@ pub struct Restored {
     /// Keys seen, by partition.
     pub seen: Vec<(Partition, Vec<(u128, Millis)>)>,
     /// Rows of the views that still are.
-    pub rows: Vec<(Arc<View>, Arc<str>, Bytes)>,
+    pub rows: Vec<(Arc<View>, Arc<str>, Arc<Row>)>,
     /// Views that have no state yet although the job has read signals.
     pub new_views: Vec<Arc<View>>,
     /// Notes, by name.
@@ -67,8 +85,8 @@ impl Checkpoint {
     /// Opens or makes the file.
     pub fn open(path: &Path) -> Result<Self, JobError> {
         let file = path.display().to_string();
-        let db = Database::create(path).map_err(|e| failed(&file, e))?;
-        Ok(Checkpoint { db, file })
+        let db = Database::builder().set_cache_size(CACHE).create(path).map_err(|e| failed(&file, e))?;
+        Ok(Checkpoint { db: Arc::new(db), file })
     }
 
     /// Replaces the file by an empty one.
@@ -77,117 +95,139 @@ impl Checkpoint {
         Self::open(path)
     }
 
-    /// Reads everything, dropping rows of view versions that are gone.
-    pub fn load(&self, views: &[Arc<View>]) -> Result<Restored, JobError> {
-        let mut out = Restored::default();
-        let fail = |e: redb::Error| failed(&self.file, e);
-        let write = self.db.begin_write().map_err(|e| fail(e.into()))?;
-        {
-            let mut rows = write.open_table(ROWS).map_err(|e| fail(e.into()))?;
-            write.open_table(SEEN).map_err(|e| fail(e.into()))?;
-            write.open_table(META).map_err(|e| fail(e.into()))?;
-            let current = |key: &[u8]| {
-                let version = key.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes)?;
-                views.iter().find(|v| v.version == version)
-            };
-            rows.retain(|key, _| current(key).is_some()).map_err(|e| fail(e.into()))?;
-            for entry in rows.iter().map_err(|e| fail(e.into()))? {
-                let (key, value) = entry.map_err(|e| fail(e.into()))?;
-                if let (Some(view), Ok(entity)) =
-                    (current(key.value()), std::str::from_utf8(&key.value()[8..]))
-                {
-                    out.rows.push((view.clone(), entity.into(), Bytes::copy_from_slice(value.value())));
-                }
-            }
-        }
-        write.commit().map_err(|e| fail(e.into()))?;
-        self.load_meta(views, &mut out).map_err(fail)?;
-        Ok(out)
-    }
-
-    fn load_meta(&self, views: &[Arc<View>], out: &mut Restored) -> Result<(), redb::Error> {
-        let read = self.db.begin_read()?;
-        let meta = read.open_table(META)?;
-        let mut known = String::new();
-        for entry in meta.iter()? {
-            let (key, value) = entry?;
-            match key.value().split_once(':') {
-                None if key.value() == "position" => out.position = value.value().parse().unwrap_or_default(),
-                None if key.value() == "views" => known = value.value().to_owned(),
-                Some(("watermark", p)) => {
-                    if let (Ok(p), Ok(t)) = (p.parse(), value.value().parse()) {
-                        out.watermarks.push((p, t));
-                    }
-                }
-                Some(("note", name)) => out.notes.push((name.to_owned(), value.value().to_owned())),
-                _ => {}
-            }
-        }
-        if out.position != Position::default() {
-            let fresh = |v: &&Arc<View>| !known.split(',').any(|k| k == state_of(v));
-            out.new_views = views.iter().filter(fresh).cloned().collect();
-        }
-        for entry in read.open_table(SEEN)?.iter()? {
-            let (key, value) = entry?;
-            let keys = value.value().chunks_exact(24).filter_map(|c| {
-                let key = u128::from_le_bytes(c[..16].try_into().ok()?);
-                Some((key, i64::from_le_bytes(c[16..].try_into().ok()?)))
-            });
-            out.seen.push((key.value().0, keys.collect()));
-        }
-        Ok(())
+    /// Where the events of rows in the checkpoint can be read from, as long as it is open.
+    pub fn chunks(&self) -> Arc<dyn ChunkSource> {
+        Arc::new(SavedChunks { db: Arc::downgrade(&self.db), file: self.file.clone() })
     }
 
     /// Writes what changed, all of it or nothing.
     pub fn commit(&self, views: &[Arc<View>], delta: &Delta) -> Result<(), JobError> {
-        self.try_commit(views, delta).map_err(|e| failed(&self.file, e))
+        self.try_commit(views, delta)?;
+        // Only now may the events of these rows be dropped from memory.
+        let rows = delta.rows.iter().flat_map(|(_, rows)| rows.iter());
+        rows.filter_map(|(_, row)| row.as_ref()).for_each(|row| row.events.mark_saved());
+        Ok(())
     }
 
-    fn try_commit(&self, views: &[Arc<View>], delta: &Delta) -> Result<(), redb::Error> {
-        let write = self.db.begin_write()?;
+    fn try_commit(&self, views: &[Arc<View>], delta: &Delta) -> Result<(), JobError> {
+        let fail = |e: redb::Error| failed(&self.file, e);
+        let write = self.db.begin_write().map_err(|e| fail(e.into()))?;
         {
-            let mut rows = write.open_table(ROWS)?;
-            let mut key = Vec::new();
-            for r in &delta.rows {
-                key.clear();
-                key.extend_from_slice(&r.view.version.to_be_bytes());
-                key.extend_from_slice(r.entity.as_bytes());
-                match &r.bytes {
-                    Some(b) => drop(rows.insert(&key[..], &b[..])?),
-                    None => drop(rows.remove(&key[..])?),
-                }
-            }
-            let mut seen = write.open_table(SEEN)?;
-            let last =
-                seen.iter()?.map(|e| e.map(|(k, _)| k.value().1)).try_fold(0, |a, b| b.map(|b| a.max(b)))?;
-            for (partition, keys) in delta.seen.iter().filter(|(_, k)| !k.is_empty()) {
-                let entry =
-                    |(key, time): &(u128, Millis)| [&key.to_le_bytes()[..], &time.to_le_bytes()[..]].concat();
-                let bytes: Vec<u8> = keys.iter().flat_map(entry).collect();
-                seen.insert((*partition, last + 1), &bytes[..])?;
-            }
-            let newest = |bytes: &[u8]| {
-                bytes.chunks_exact(24).filter_map(|c| c[16..].try_into().ok().map(i64::from_le_bytes)).max()
+            let mut tables = Tables {
+                rows: write.open_table(ROWS).map_err(|e| fail(e.into()))?,
+                pieces: write.open_table(PIECES).map_err(|e| fail(e.into()))?,
             };
-            let horizon = |p: Partition| delta.horizons.iter().find(|(q, _)| *q == p).map(|(_, t)| *t);
-            seen.retain(|(p, _), bytes| newest(bytes) > horizon(p))?;
-
-            let mut meta = write.open_table(META)?;
-            meta.insert("position", delta.position.to_string().as_str())?;
-            let versions: Vec<String> = views.iter().map(|v| state_of(v)).collect();
-            meta.insert("views", versions.join(",").as_str())?;
-            for (name, note) in &delta.notes {
-                let name = format!("note:{name}");
-                match note {
-                    Some(text) => drop(meta.insert(name.as_str(), text.as_str())?),
-                    None => drop(meta.remove(name.as_str())?),
+            for (view, changed) in &delta.rows {
+                // In the order of the file, which is the cheapest to write in.
+                let mut changed: Vec<_> = changed.iter().collect();
+                changed.sort_unstable_by_key(|(entity, _)| *entity);
+                for (entity, row) in changed {
+                    tables.put(view, entity, row.as_deref()).map_err(|e| e.of(&self.file))?;
                 }
-            }
-            for (p, t) in &delta.watermarks {
-                meta.insert(format!("watermark:{p}").as_str(), t.to_string().as_str())?;
             }
         }
-        write.commit()?;
+        Self::write_rest(&write, views, delta).map_err(fail)?;
+        write.commit().map_err(|e| fail(e.into()))
+    }
+
+    fn write_rest(
+        write: &redb::WriteTransaction,
+        views: &[Arc<View>],
+        delta: &Delta,
+    ) -> Result<(), redb::Error> {
+        let mut seen = write.open_table(SEEN)?;
+        let last =
+            seen.iter()?.map(|e| e.map(|(k, _)| k.value().1)).try_fold(0, |a, b| b.map(|b| a.max(b)))?;
+        for (i, (partition, keys)) in delta.seen.iter().filter(|(_, k)| !k.is_empty()).enumerate() {
+            let entry =
+                |(key, time): &(u128, Millis)| [&key.to_le_bytes()[..], &time.to_le_bytes()[..]].concat();
+            let bytes: Vec<u8> = keys.iter().flat_map(entry).collect();
+            seen.insert((*partition, last + 1 + i as u64), &bytes[..])?;
+        }
+        let newest = |bytes: &[u8]| {
+            bytes.chunks_exact(24).filter_map(|c| c[16..].try_into().ok().map(i64::from_le_bytes)).max()
+        };
+        let horizon = |p: Partition| delta.horizons.iter().find(|(q, _)| *q == p).map(|(_, t)| *t);
+        seen.retain(|(p, _), bytes| newest(bytes) > horizon(p))?;
+
+        let mut meta = write.open_table(META)?;
+        meta.insert("position", delta.position.to_string().as_str())?;
+        let versions: Vec<String> = views.iter().map(|v| state_of(v)).collect();
+        meta.insert("views", versions.join(",").as_str())?;
+        for (name, note) in &delta.notes {
+            let name = format!("note:{name}");
+            match note {
+                Some(text) => drop(meta.insert(name.as_str(), text.as_str())?),
+                None => drop(meta.remove(name.as_str())?),
+            }
+        }
+        for (p, t) in &delta.watermarks {
+            meta.insert(format!("watermark:{p}").as_str(), t.to_string().as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// What writing a row can run into.
+enum Trouble {
+    File(redb::Error),
+    Events(FeatureError),
+}
+
+impl Trouble {
+    fn of(self, file: &str) -> JobError {
+        match self {
+            Trouble::File(e) => failed(file, e),
+            Trouble::Events(e) => e.into(),
+        }
+    }
+}
+
+impl<E: Into<redb::Error>> From<E> for Trouble {
+    fn from(e: E) -> Self {
+        Trouble::File(e.into())
+    }
+}
+
+struct Tables<'w> {
+    rows: Table<'w, &'static [u8], &'static [u8]>,
+    pieces: Table<'w, &'static [u8], &'static [u8]>,
+}
+
+impl Tables<'_> {
+    /// Replaces a row, and of its pieces those that differ.
+    fn put(&mut self, view: &View, entity: &str, row: Option<&Row>) -> Result<(), Trouble> {
+        let row_key = row_key(view.version, entity);
+        let before: HashSet<PieceId> = match self.rows.get(&row_key[..])? {
+            Some(head) => pieces_named(head.value()).unwrap_or_default().into_iter().collect(),
+            None => HashSet::new(),
+        };
+        let now = row.map(|r| r.events.nodes()).unwrap_or_default();
+        // Chunks of nodes that are no more; most of them live on in new nodes.
+        let mut orphans: HashSet<PieceId> = HashSet::new();
+        let mut key = row_key.clone();
+        for node in before.difference(&now) {
+            if let Some(piece) = self.pieces.remove(at_piece(&mut key, row_key.len(), *node))? {
+                orphans.extend(chunks_of(piece.value()).unwrap_or_default());
+            }
+        }
+        let Some(row) = row else {
+            self.rows.remove(&row_key[..])?;
+            return self.remove(&mut key, row_key.len(), orphans);
+        };
+        let pieces = row.events.pieces(&before, |chunk| !orphans.remove(&chunk)).map_err(Trouble::Events)?;
+        for piece in pieces {
+            self.pieces.insert(at_piece(&mut key, row_key.len(), piece.id), &piece.bytes[..])?;
+        }
+        let head = row.to_head().map_err(Trouble::Events)?;
+        self.rows.insert(&row_key[..], &head[..])?;
+        self.remove(&mut key, row_key.len(), orphans)
+    }
+
+    fn remove(&mut self, key: &mut Vec<u8>, len: usize, pieces: HashSet<PieceId>) -> Result<(), Trouble> {
+        for piece in pieces {
+            self.pieces.remove(at_piece(key, len, piece))?;
+        }
         Ok(())
     }
 }
@@ -195,6 +235,52 @@ impl Checkpoint {
 /// What marks the state of a view, as text.
 fn state_of(view: &View) -> String {
     format!("{:016x}", view.version)
+}
+
+fn row_key(version: u64, entity: &str) -> Vec<u8> {
+    [&version.to_be_bytes()[..], entity.as_bytes()].concat()
+}
+
+/// The key of a piece of the row whose key is the first `len` bytes.
+fn at_piece(key: &mut Vec<u8>, len: usize, piece: PieceId) -> &[u8] {
+    key.truncate(len);
+    key.extend_from_slice(&piece.to_be_bytes());
+    key
+}
+
+/// The events of saved rows, as long as the checkpoint is open.
+#[derive(Debug)]
+struct SavedChunks {
+    db: Weak<Database>,
+    file: String,
+}
+
+impl SavedChunks {
+    fn find(&self, version: u64, entity: &str, chunk: PieceId) -> Result<Option<Arc<[u8]>>, redb::Error> {
+        let Some(db) = self.db.upgrade() else { return Ok(None) };
+        let read = db.begin_read()?;
+        let mut key = row_key(version, entity);
+        if let Some(head) = read.open_table(ROWS)?.get(&key[..])?
+            && let Some(events) = chunk_in_head(head.value(), chunk)
+        {
+            return Ok(Some(events.into()));
+        }
+        let len = key.len();
+        Ok(read.open_table(PIECES)?.get(at_piece(&mut key, len, chunk))?.map(|p| p.value().into()))
+    }
+}
+
+impl ChunkSource for SavedChunks {
+    fn load(&self, version: u64, entity: &str, chunk: PieceId) -> Result<Arc<[u8]>, FeatureError> {
+        let unreadable =
+            |e: redb::Error| FeatureError::Unavailable(format!("reading events from {}: {e}", self.file));
+        self.find(version, entity, chunk).map_err(unreadable)?.ok_or_else(|| {
+            FeatureError::Gone(format!(
+                "a chunk of events is not in {} any more; read the row again",
+                self.file
+            ))
+        })
+    }
 }
 
 fn failed(file: &str, e: impl std::fmt::Display) -> JobError {

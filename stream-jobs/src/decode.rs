@@ -42,9 +42,8 @@ pub fn decode(catalogue: &Catalogue, records: &[LogRecord], seen: &mut Seen) -> 
             out.undeclared += 1;
             continue;
         };
-        // A log that keeps no keys leaves it to us.
-        let key = if r.key == 0 { record.key() } else { r.key };
-        if !seen.insert(key, record.time) {
+        // A log that was given a key has refused its repeats; one that keeps no keys leaves that to us.
+        if r.key == 0 && !seen.insert(record.key(), record.time.max(record.received_at)) {
             out.duplicates += 1;
             continue;
         }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use features::{
-    FeatureError, FeatureStore, View, history::PastEvents, offline::OfflineStore, online::OnlineStore,
-    quality::Quality, store::Applied,
+    FeatureError, FeatureStore, View, chunks::Held, history::PastEvents, offline::OfflineStore,
+    online::OnlineStore, quality::Quality, store::Applied,
 };
 use ingest::{
     Clock, Millis,
@@ -17,15 +17,18 @@ use ingest::{
     log::{Log, LogRecord, Position, Topic},
 };
 use metrics::{counter, gauge, histogram};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     backfill::{Backfills, Piece, Progress},
     checkpoint::{Checkpoint, Delta},
     decode::{Decoded, decode},
+    entities::PARTS,
     error::JobError,
     metrics as names,
     shard::{Changes, Shard},
+    spill::Spiller,
 };
 
 /// Name under which the job commits its place in the log.
@@ -45,6 +48,9 @@ pub struct JobOptions {
     /// A partition that is read to its end and has had no signal for so long is idle: its watermark goes with
     /// the newest of the others, so that what it keeps grows old with the stream.
     pub idle_after: Duration,
+    /// Bytes of events in memory above which those that the checkpoint has are read from disk when needed. What
+    /// came since the last checkpoint is held beyond it; a checkpoint is then made early.
+    pub memory_budget: usize,
     /// History rows not yet durable at which a checkpoint is made early, in bytes.
     pub history_buffer: usize,
 }
@@ -58,6 +64,7 @@ impl JobOptions {
             batch: 65_536,
             sweep_every: Duration::from_millis(200),
             idle_after: Duration::from_secs(60),
+            memory_budget: 1 << 30,
             history_buffer: 256 << 20,
         }
     }
@@ -106,6 +113,10 @@ pub struct Job {
     saved_at: Instant,
     saved: Position,
     collected_at: Millis,
+    /// The part of the state next looked through for rows that left every window.
+    collecting: Option<usize>,
+    held: Arc<Held>,
+    spiller: Arc<Mutex<Spiller>>,
     erasures: mpsc::Receiver<Erasure>,
     eraser: mpsc::Sender<Erasure>,
     backfills: Backfills,
@@ -125,14 +136,15 @@ impl Job {
         let mut checkpoint = Checkpoint::open(&options.checkpoint_file)?;
         let partitions = log.partitions(Topic::Signals);
         let mut shards: Vec<Shard> = (0..partitions).map(|p| Shard::new(p, &views)).collect();
-        let mut restored = checkpoint.load(&views)?;
+        let budget = options.memory_budget;
+        let mut restored = checkpoint.load(&views, budget)?;
         if !features.history().durable_position()?.covers(&restored.position) {
             // History is written before the checkpoint, so it was lost or moved away since. Only the log has
             // what both need.
             tracing::warn!("history is behind the checkpoint; both are built again from the log");
             drop(checkpoint);
             checkpoint = Checkpoint::start_over(&options.checkpoint_file)?;
-            restored = checkpoint.load(&views)?;
+            restored = checkpoint.load(&views, budget)?;
         }
         for (p, t) in restored.watermarks {
             if let Some(s) = shards.get_mut(p as usize) {
@@ -144,9 +156,12 @@ impl Job {
                 s.seen.restore(keys.into_iter());
             }
         }
-        for (view, entity, bytes) in restored.rows {
+        let held = features.registry().held().clone();
+        let mut spiller = Spiller::new(budget, held.clone(), checkpoint.chunks());
+        for (view, entity, row) in restored.rows {
             let p = ingest::log::partition_of(&entity, partitions);
-            shards[p as usize].restore(view.id, entity, bytes);
+            spiller.note(&entity, &row);
+            shards[p as usize].restore(view.id, entity, row);
         }
         let (eraser, erasures) = mpsc::channel(16);
         let backfills = Backfills::open(features.history().clone(), &views, &restored.notes, clock())?;
@@ -168,6 +183,9 @@ impl Job {
             unsaved: None,
             saved_at: Instant::now(),
             collected_at: Millis::MIN,
+            collecting: None,
+            held,
+            spiller: Arc::new(Mutex::new(spiller)),
             erasures,
             eraser,
             backfills,
@@ -379,8 +397,15 @@ impl Job {
             gauge!(names::WATERMARK, "partition" => s.partition.to_string()).set(s.watermark as f64 / 1e3);
         }
         gauge!(names::ROWS).set(self.shards.iter().map(|s| s.len()).sum::<usize>() as f64);
-        let full = self.history.buffered_bytes() > self.options.history_buffer;
+        gauge!(names::STATE_BYTES).set(self.held.memory() as f64);
+        gauge!(names::SPILLED_BYTES).set(self.held.spilled() as f64);
+        gauge!(names::CHUNKS).set(self.held.chunks() as f64);
+        self.forget_old();
+        let crowded = self.held.memory() > self.options.memory_budget
+            && self.saved_at.elapsed() >= Duration::from_secs(1)
+            && self.position != self.saved;
         let changed = self.position != self.saved || self.backfills.has_notes();
+        let full = crowded || self.history.buffered_bytes() > self.options.history_buffer;
         if full || (self.saved_at.elapsed() >= self.options.checkpoint_every && changed) {
             self.start_saving().await?;
         }
@@ -397,6 +422,23 @@ impl Job {
         }
     }
 
+    /// Once a day of event time, looks through the state for rows that left every window: a part at a time, so that
+    /// it takes no long pause.
+    fn forget_old(&mut self) {
+        let newest = self.shards.iter().map(|s| s.watermark).max().unwrap_or(Millis::MIN);
+        if self.collecting.is_none() && newest.saturating_sub(self.collected_at) > 86_400_000 {
+            self.collected_at = newest;
+            self.collecting = Some(0);
+        }
+        let Some(part) = self.collecting else { return };
+        self.collecting = Some(part + 1).filter(|next| *next < PARTS);
+        let mut changes = Changes::default();
+        self.shards.iter_mut().for_each(|s| s.forget_old(part, &mut changes));
+        if let Err(e) = self.publish(changes) {
+            tracing::error!(error = %e, "rows that left every window were not taken out of the online store");
+        }
+    }
+
     /// Brings values up to date that changed because time passed; at most `limit` rows a view and partition.
     pub fn sweep(&mut self, now: Millis, limit: usize) -> Result<(), JobError> {
         let mut changes = Changes::default();
@@ -407,25 +449,18 @@ impl Job {
     }
 
     /// Starts a checkpoint, unless one is under way; collects the one before.
-    async fn start_saving(&mut self) -> Result<(), JobError> {
+    pub async fn start_saving(&mut self) -> Result<(), JobError> {
         if self.saving.as_ref().is_some_and(|(_, s)| !s.is_finished()) {
             return Ok(());
         }
         self.finish_saving().await?;
-        self.saved_at = Instant::now();
-        let newest = self.shards.iter().map(|s| s.watermark).max().unwrap_or(Millis::MIN);
-        if newest.saturating_sub(self.collected_at) > 86_400_000 {
-            self.collected_at = newest;
-            let mut changes = Changes::default();
-            self.shards.iter_mut().for_each(|s| s.forget_old(&mut changes));
-            if let Err(e) = self.publish(changes) {
-                tracing::error!(error = %e, "rows that left every window were not taken out of the online store");
-            }
-        }
+        let started = Instant::now();
+        self.saved_at = started;
         let mut delta = self.unsaved.take().unwrap_or_default();
         for s in &mut self.shards {
             let horizon = s.horizon();
             delta.rows.extend(s.take_dirty());
+            let horizon = s.seen.horizon(horizon);
             delta.seen.push((s.partition, s.seen.take_fresh()));
             delta.horizons.retain(|(p, _)| *p != s.partition);
             delta.horizons.push((s.partition, horizon));
@@ -443,16 +478,24 @@ impl Job {
         }
         let (history, checkpoint, views) =
             (self.history.clone(), self.checkpoint.clone(), self.views.clone());
+        let spiller = self.spiller.clone();
         let task = tokio::task::spawn_blocking(move || {
             // History first: if we die in between, the job replays from its older position, and history
             // leaves out what it has.
             let written = history.persist().map_err(|e| e.to_string());
             match written.and_then(|_| checkpoint.commit(&views, &delta).map_err(|e| e.to_string())) {
-                Ok(()) => Ok(delta.position.clone()),
+                Ok(()) => {
+                    let mut spiller = spiller.lock();
+                    let rows = delta.rows.iter().flat_map(|(_, rows)| rows.iter());
+                    rows.for_each(|(e, r)| r.iter().for_each(|r| spiller.note(e, r)));
+                    spiller.keep_budget();
+                    Ok(delta.position.clone())
+                }
                 Err(e) => Err((delta, e)),
             }
         });
-        self.saving = Some((Instant::now(), task));
+        self.saving = Some((started, task));
+        histogram!(names::CHECKPOINT_PAUSE).record(started.elapsed().as_secs_f64());
         Ok(())
     }
 

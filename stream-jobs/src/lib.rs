@@ -11,7 +11,9 @@
 //! | [`decode`] | log records to Arrow |
 //! | [`shard`] | the state of one partition: rows, due departures, watermark |
 //! | [`seen`] | deduplication by (source, id) |
+//! | [`entities`] | a map that never pauses to grow |
 //! | [`checkpoint`] | durable state |
+//! | [`spill`] | the memory budget |
 //! | [`backfill`] | values of the past, for new views and after late signals |
 //! | [`golden`] | cases of signals and expected values, run in every way |
 //! | [`metrics`] | names of what is measured |
@@ -19,12 +21,14 @@
 pub mod backfill;
 pub mod checkpoint;
 pub mod decode;
+pub mod entities;
 pub mod error;
 pub mod golden;
 pub mod job;
 pub mod metrics;
 pub mod seen;
 pub mod shard;
+pub mod spill;
 
 pub use error::JobError;
 pub use job::{Job, JobOptions};

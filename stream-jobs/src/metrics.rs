@@ -30,6 +30,15 @@ pub const ROWS: &str = "kairos_stream_rows";
 /// Signals that the backfill of a view has still to go through, by view.
 pub const BACKFILL_LEFT: &str = "kairos_backfill_signals_left";
 
+/// Bytes of events held in memory.
+pub const STATE_BYTES: &str = "kairos_stream_state_bytes";
+/// Bytes of events that are in the checkpoint alone, to be read when a window's edge needs them.
+pub const SPILLED_BYTES: &str = "kairos_stream_spilled_bytes";
+/// Chunks of events, in memory or not.
+pub const CHUNKS: &str = "kairos_stream_chunks";
+/// For how long a checkpoint keeps the job from its signals, in seconds.
+pub const CHECKPOINT_PAUSE: &str = "kairos_stream_checkpoint_pause_seconds";
+
 /// Describes all of them to the recorder.
 pub fn describe() {
     describe_counter!(SIGNALS, Unit::Count, "Signals applied to feature views, by type");
@@ -43,6 +52,10 @@ pub fn describe() {
     describe_histogram!(BATCH, Unit::Seconds, "Duration of a micro-batch");
     describe_histogram!(CHECKPOINT, Unit::Seconds, "Duration of a checkpoint");
     describe_counter!(CHECKPOINT_FAILURES, Unit::Count, "Checkpoints that failed");
+    describe_histogram!(CHECKPOINT_PAUSE, Unit::Seconds, "Pause of the job for a checkpoint");
+    describe_gauge!(STATE_BYTES, Unit::Bytes, "Events held in memory");
+    describe_gauge!(SPILLED_BYTES, Unit::Bytes, "Events held in the checkpoint alone");
+    describe_gauge!(CHUNKS, Unit::Count, "Chunks of events, in memory or not");
     describe_gauge!(BACKFILL_LEFT, Unit::Count, "Signals a backfill has still to go through, by view");
     describe_gauge!(ROWS, Unit::Count, "Rows of entities and views held in state");
 }

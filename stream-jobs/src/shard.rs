@@ -8,23 +8,27 @@ use arrow::{
     },
     datatypes::UInt64Type,
 };
-use bytes::Bytes;
 use features::{
-    FeatureError, View,
+    FeatureError, Row, View,
+    chunks::{Source, Tree},
     contexts::merge_contexts,
-    events::{EventBuffer, Events},
+    events::{EventBuffer, Events, Timeline},
     history::PastEvents,
     online::OnlineRow,
-    row::{self, Row, RowHeader},
+    row::RowHeader,
     view::{Kept, ViewId},
 };
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use ingest::{
     Millis,
     log::{Offset, Partition},
 };
 
-use crate::seen::Seen;
+use crate::{checkpoint::ChangedRows, entities::Entities, seen::Seen};
+
+/// Numbers of the parts of an entity's events begin at its offset shifted by this, so that they are new even for
+/// an entity that was forgotten and came again.
+const IDS: u32 = 20;
 
 /// What one step changed.
 #[derive(Debug, Default)]
@@ -52,16 +56,17 @@ pub struct Shard {
 #[derive(Debug)]
 struct ViewState {
     view: Arc<View>,
-    rows: HashMap<Arc<str>, Bytes, ahash::RandomState>,
+    rows: Entities<Arc<Row>>,
     /// When values change by themselves: the instant, and whose.
     due: BTreeSet<(Millis, Arc<str>)>,
-    dirty: HashSet<Arc<str>, ahash::RandomState>,
+    /// Rows changed since the last checkpoint, as they are now.
+    dirty: Entities<Option<Arc<Row>>>,
 }
 
 /// An entity about to get a new row.
 struct Touched {
     entity: Arc<str>,
-    events: EventBuffer,
+    events: Tree,
     contexts: Vec<EventBuffer>,
     next_offset: Offset,
     /// The instant its values are computed for.
@@ -73,9 +78,9 @@ impl Shard {
     pub fn new(partition: Partition, views: &[Arc<View>]) -> Self {
         let state = |v: &Arc<View>| ViewState {
             view: v.clone(),
-            rows: HashMap::default(),
+            rows: Entities::default(),
             due: BTreeSet::new(),
-            dirty: HashSet::default(),
+            dirty: Entities::default(),
         };
         Shard {
             partition,
@@ -86,33 +91,27 @@ impl Shard {
     }
 
     /// Takes up a row from a checkpoint.
-    pub fn restore(&mut self, view: ViewId, entity: Arc<str>, bytes: Bytes) {
+    pub fn restore(&mut self, view: ViewId, entity: Arc<str>, row: Arc<Row>) {
         if let Some(v) = self.views.get_mut(view as usize) {
-            v.set(entity, Some(bytes));
+            v.set(entity, Some(row));
         }
     }
 
     /// Rows of a view, to fill an online store with.
     pub fn rows(&self) -> impl Iterator<Item = OnlineRow> + '_ {
         self.views.iter().flat_map(|v| {
-            v.rows.iter().map(|(entity, bytes)| OnlineRow {
+            v.rows.iter().map(|(entity, row)| OnlineRow {
                 view: v.view.clone(),
                 entity: entity.clone(),
-                bytes: Some(bytes.clone()),
+                row: Some(row.clone()),
             })
         })
     }
 
-    /// Rows changed since the last call, for the checkpoint.
-    pub fn take_dirty(&mut self) -> Vec<OnlineRow> {
-        let mut out = Vec::new();
-        for v in &mut self.views {
-            for entity in v.dirty.drain() {
-                let bytes = v.rows.get(&entity).cloned();
-                out.push(OnlineRow { view: v.view.clone(), entity, bytes });
-            }
-        }
-        out
+    /// Rows changed since the last call, for the checkpoint. Takes no longer for many than for few.
+    pub fn take_dirty(&mut self) -> impl Iterator<Item = ChangedRows> + '_ {
+        let changed = self.views.iter_mut().filter(|v| !v.dirty.is_empty());
+        changed.map(|v| (v.view.clone(), std::mem::take(&mut v.dirty)))
     }
 
     /// The oldest event time any view may still need.
@@ -163,33 +162,27 @@ impl Shard {
         Ok(())
     }
 
-    /// Takes out the rows all of whose events are older than any window and its lateness can reach.
-    pub fn forget_old(&mut self, changes: &mut Changes) {
+    /// Takes out the rows all of whose events are older than any window and its lateness can reach, among those of
+    /// one of [`PARTS`](crate::entities::PARTS) parts.
+    pub fn forget_old(&mut self, part: usize, changes: &mut Changes) {
         let watermark = self.watermark;
         for v in &mut self.views {
             let horizon = watermark.saturating_sub(v.view.horizon());
-            let old = |b: &Bytes| {
-                let Some(row) = Row::parse(b, &v.view) else { return true };
+            let old = |r: &Row| {
                 // What a slowly changing table says holds on, however old.
-                row.contexts.iter().all(|c| c.is_empty())
-                    && row.events.len().checked_sub(1).is_none_or(|last| row.events.time(last) <= horizon)
+                r.contexts().iter().all(|c| c.is_empty())
+                    && r.events.last().is_none_or(|last| last <= horizon)
             };
-            let gone: Vec<_> = v.rows.iter().filter(|(_, b)| old(b)).map(|(e, _)| e.clone()).collect();
-            for entity in gone {
-                v.set(entity.clone(), None);
-                v.dirty.insert(entity.clone());
-                changes.rows.push(OnlineRow { view: v.view.clone(), entity, bytes: None });
-            }
+            let gone: Vec<_> = v.rows.part(part).filter(|(_, r)| old(r)).map(|(e, _)| e.clone()).collect();
+            gone.into_iter().for_each(|entity| v.change(entity, None, changes));
         }
     }
 
     /// Takes a person out of every view.
     pub fn erase(&mut self, entity: &str, changes: &mut Changes) {
         for v in &mut self.views {
-            if let Some((entity, _)) = v.rows.get_key_value(entity).map(|(e, b)| (e.clone(), b.clone())) {
-                v.set(entity.clone(), None);
-                v.dirty.insert(entity.clone());
-                changes.rows.push(OnlineRow { view: v.view.clone(), entity, bytes: None });
+            if let Some(entity) = v.rows.get(entity).map(|(e, _)| e.clone()) {
+                v.change(entity, None, changes);
             }
         }
     }
@@ -197,12 +190,11 @@ impl Shard {
 
 impl ViewState {
     /// Replaces a row, and what is due with it.
-    fn set(&mut self, entity: Arc<str>, bytes: Option<Bytes>) {
-        let until =
-            |b: &Bytes| Row::parse(b, &self.view).map(|r| r.header().until).filter(|t| *t < Millis::MAX);
-        let new_due = bytes.as_ref().and_then(until);
-        let old = match bytes {
-            Some(bytes) => self.rows.insert(entity.clone(), bytes),
+    fn set(&mut self, entity: Arc<str>, row: Option<Arc<Row>>) {
+        let until = |r: &Arc<Row>| Some(r.header.until).filter(|t| *t < Millis::MAX);
+        let new_due = row.as_ref().and_then(until);
+        let old = match row {
+            Some(row) => self.rows.insert(entity.clone(), row),
             None => self.rows.remove(&entity),
         };
         if let Some(t) = old.as_ref().and_then(until) {
@@ -211,6 +203,13 @@ impl ViewState {
         if let Some(t) = new_due {
             self.due.insert((t, entity));
         }
+    }
+
+    /// Replaces a row everywhere.
+    fn change(&mut self, entity: Arc<str>, row: Option<Arc<Row>>, changes: &mut Changes) {
+        changes.rows.push(OnlineRow { view: self.view.clone(), entity: entity.clone(), row: row.clone() });
+        self.dirty.insert(entity.clone(), row.clone());
+        self.set(entity, row);
     }
 
     fn apply(
@@ -246,11 +245,11 @@ impl ViewState {
         let mut late = 0;
         let mut touched = Vec::with_capacity(groups.len());
         for (entity, of_entity) in groups {
-            let (entity, old) = match self.rows.get_key_value(entity) {
-                Some((e, b)) => (e.clone(), Row::parse(b, &self.view)),
+            let (entity, old) = match self.rows.get(entity) {
+                Some((e, row)) => (e.clone(), Some(&**row)),
                 None => (Arc::from(entity), None),
             };
-            let applied = old.as_ref().map_or(0, |r| r.header().next_offset);
+            let applied = old.map_or(0, |r| r.header.next_offset);
             let mut next_offset = applied;
             let mut new = Vec::with_capacity(of_entity.len());
             let mut changed = vec![Vec::new(); self.view.context_tables()];
@@ -271,7 +270,7 @@ impl ViewState {
             if next_offset == applied {
                 continue;
             }
-            let (events, contexts) = merged(&self.view, old.as_ref(), &mut new, &mut changed, horizon);
+            let (events, contexts) = merged(&self.view, old, &mut new, &mut changed, horizon, next_offset)?;
             if let Some(at) = newest(&events, &contexts) {
                 touched.push(Touched { entity, events, contexts, next_offset, at });
             }
@@ -279,7 +278,7 @@ impl ViewState {
         if late > 0 {
             changes.late.push((self.view.clone(), late));
         }
-        self.write(partition, touched, true, changes)
+        self.write(partition, watermark, touched, true, changes)
     }
 
     fn fill(
@@ -295,17 +294,19 @@ impl ViewState {
             let position = past.position(entity);
             let Some(next_offset) = position.0.get(&partition).copied() else { continue };
             let kept = past.of(entity, Millis::MAX);
-            let events = EventBuffer::merge(kept.events, &mut [], horizon);
+            let Source::List(list) = kept.events else { continue };
+            let mut new: Vec<_> = (0..list.len()).map(|i| (list.time(i), list.bytes(i))).collect();
+            let events = Tree::default().insert(&mut new, horizon, &self.view.layout, next_offset << IDS)?;
             let contexts: Vec<_> =
                 kept.contexts.iter().map(|c| merge_contexts(*c, &mut [], horizon)).collect();
             if let Some(at) = newest(&events, &contexts) {
                 touched.push(Touched { entity: entity.into(), events, contexts, next_offset, at });
             }
             if touched.len() >= 4_096 {
-                self.write(partition, std::mem::take(&mut touched), true, changes)?;
+                self.write(partition, watermark, std::mem::take(&mut touched), true, changes)?;
             }
         }
-        self.write(partition, touched, true, changes)
+        self.write(partition, watermark, touched, true, changes)
     }
 
     fn sweep(
@@ -321,51 +322,50 @@ impl ViewState {
             self.due.iter().take(limit).take_while(|(t, _)| *t <= now).map(|(_, e)| e.clone()).collect();
         let mut touched = Vec::with_capacity(due.len());
         for entity in due {
-            let Some(row) = self.rows.get(&entity).and_then(|b| Row::parse(b, &self.view)) else { continue };
+            let Some((_, row)) = self.rows.get(&entity) else { continue };
             let mut nothing = vec![Vec::new(); self.view.context_tables()];
-            let (events, contexts) = merged(&self.view, Some(&row), &mut [], &mut nothing, horizon);
-            let next_offset = row.header().next_offset;
+            let next_offset = row.header.next_offset;
+            let (events, contexts) =
+                merged(&self.view, Some(row), &mut [], &mut nothing, horizon, next_offset)?;
             touched.push(Touched { entity, events, contexts, next_offset, at: now });
         }
-        self.write(partition, touched, false, changes)
+        self.write(partition, watermark, touched, false, changes)
     }
 
     /// Computes the values of the touched entities and replaces their rows.
     fn write(
         &mut self,
         partition: Partition,
-        touched: Vec<Touched>,
+        watermark: Millis,
+        mut touched: Vec<Touched>,
         by_signal: bool,
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
         if touched.is_empty() {
             return Ok(());
         }
+        let mut trees: Vec<&mut Tree> = touched.iter_mut().map(|t| &mut t.events).collect();
+        self.view.seal(&mut trees, watermark)?;
         let kept: Vec<Kept<'_>> = touched.iter().map(Touched::kept).collect();
         let columns = self.view.evaluate(&kept)?;
         let untils: Vec<Millis> = kept.iter().map(|k| self.view.next_change(k)).collect::<Result<_, _>>()?;
+        let newest: Vec<Millis> =
+            kept.iter().map(|k| k.events.newest_until(k.at).unwrap_or(Millis::MIN)).collect();
+        kept.iter().try_for_each(|k| k.events.check())?;
         changes.values.push((self.view.clone(), self.history(partition, &touched, by_signal, &columns)?));
         for (i, t) in touched.into_iter().enumerate() {
-            let list = t.events.as_list();
             let header = RowHeader {
                 version: self.view.version,
                 partition,
                 next_offset: t.next_offset,
                 from: t.at,
                 until: untils[i],
-                newest: list.newest_until(t.at).unwrap_or(Millis::MIN),
+                newest: newest[i],
             };
             // Nothing left in any window: no row reads the same.
-            let empty = list.is_empty() && t.contexts.iter().all(EventBuffer::is_empty);
-            let bytes =
-                (!empty).then(|| Bytes::from(row::write(header, &columns, i, &t.events, &t.contexts)));
-            changes.rows.push(OnlineRow {
-                view: self.view.clone(),
-                entity: t.entity.clone(),
-                bytes: bytes.clone(),
-            });
-            self.dirty.insert(t.entity.clone());
-            self.set(t.entity, bytes);
+            let empty = t.events.is_empty() && t.contexts.iter().all(EventBuffer::is_empty);
+            let row = (!empty).then(|| Arc::new(Row::new(header, &columns, i, t.events, &t.contexts)));
+            self.change(t.entity, row, changes);
         }
         Ok(())
     }
@@ -400,30 +400,35 @@ impl ViewState {
 impl Touched {
     fn kept(&self) -> Kept<'_> {
         let contexts = self.contexts.iter().map(EventBuffer::as_list).collect();
-        Kept { events: self.events.as_list(), contexts, at: self.at }
+        Kept { events: self.events.reader().into(), contexts, at: self.at }
     }
 }
 
 /// What is kept of an entity once `new` signals have come, and `changed` rows of slowly changing tables.
 fn merged(
     view: &View,
-    old: Option<&Row<'_>>,
+    old: Option<&Row>,
     new: &mut [(Millis, &[u8])],
     changed: &mut [Vec<(Millis, &[u8])>],
     horizon: Millis,
-) -> (EventBuffer, Vec<EventBuffer>) {
+    next_offset: Offset,
+) -> Result<(Tree, Vec<EventBuffer>), FeatureError> {
     debug_assert_eq!(changed.len(), view.context_tables());
-    let events = EventBuffer::merge(old.map(|r| r.events).unwrap_or_default(), new, horizon);
-    let list = |number: usize| old.map(|r| r.contexts[number]).unwrap_or_default();
+    let events = match old {
+        Some(row) => row.events.insert(new, horizon, &view.layout, next_offset << IDS)?,
+        None => Tree::default().insert(new, horizon, &view.layout, next_offset << IDS)?,
+    };
+    let before = old.map(Row::contexts).unwrap_or_default();
+    let list = |number: usize| before.get(number).copied().unwrap_or_default();
     let contexts =
         changed.iter_mut().enumerate().map(|(number, new)| merge_contexts(list(number), new, horizon));
-    (events, contexts.collect())
+    Ok((events, contexts.collect()))
 }
 
 /// The time of the newest among what is kept of an entity.
-fn newest(events: &EventBuffer, contexts: &[EventBuffer]) -> Option<Millis> {
+fn newest(events: &Tree, contexts: &[EventBuffer]) -> Option<Millis> {
     let last = |b: &EventBuffer| b.len().checked_sub(1).map(|last| b.as_list().time(last));
-    contexts.iter().chain([events]).filter_map(last).max()
+    contexts.iter().filter_map(last).chain(events.last()).max()
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, FeatureError> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use features::{
     Registry, Value,
+    chunks::Layout,
     reference::{Reference, same},
 };
 use ingest::{Millis, catalogue::Catalogue};
@@ -263,16 +264,21 @@ proptest! {
         steps in prop::collection::vec(step(), 0..12),
         partitions in 1..5u32,
         after in 0..90_000_000i64,
+        // Chunks so small that every entity has many, and so little memory that most lie on disk.
+        chunk in prop_oneof![Just(256), 1..6usize],
+        node in 1..5usize,
+        budget in prop_oneof![Just(usize::MAX), Just(0), Just(2_000)],
     ) {
         let named = |(i, v): (usize, &String)| format!("CREATE FEATURE VIEW v{i} {v}\n");
         let views: String = views.iter().enumerate().map(named).collect();
         let catalogue = Arc::new(Catalogue::load(&[]).unwrap());
         let registry = Registry::from_texts(&catalogue, &[("views.sql", &views)]);
-        let registry = Arc::new(registry.unwrap_or_else(|e| panic!("{e}\n{views}")));
+        let registry = registry.unwrap_or_else(|e| panic!("{e}\n{views}"));
+        let registry = Arc::new(registry.laid_out(&Layout { chunk, node, ..Layout::default() }));
         let oracle = Oracle::new(&catalogue, &registry, &signals);
         let newest = signals.iter().map(|s| s.time.as_millisecond()).max().unwrap_or(0);
         let dir = tempfile::tempdir().unwrap();
-        let mut engine = Engine::new(dir.path().to_owned(), catalogue, registry, partitions);
+        let mut engine = Engine::within(dir.path().to_owned(), catalogue, registry, partitions, budget);
         engine.append(&signals);
         for step in steps {
             match step {

@@ -186,7 +186,9 @@ fn print(row: &FeatureRow, names: &[Arc<str>], as_json: bool) {
 fn told(e: FeatureError) -> Error {
     match e {
         FeatureError::Request(_) | FeatureError::Definition { .. } => Error::Input(e.to_string()),
-        FeatureError::Unavailable(_) | FeatureError::NotYet(..) => Error::Unavailable(e.to_string()),
+        FeatureError::Unavailable(_) | FeatureError::Gone(_) | FeatureError::NotYet(..) => {
+            Error::Unavailable(e.to_string())
+        }
         FeatureError::Damaged(_) | FeatureError::Compute { .. } => Error::Broken(e.to_string()),
     }
 }

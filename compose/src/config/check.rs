@@ -46,6 +46,7 @@ pub fn check(settings: &Settings) -> Result<()> {
     }
     within("stream.batch", settings.stream.batch as u64, 1, 1_000_000)?;
     within("verify.per_minute", u64::from(settings.verify.per_minute), 0, 6_000)?;
+    within("stream.memory_mb", settings.stream.memory_mb as u64, 1, 1 << 24)?;
     within("limits.body_bytes", settings.limits.body_bytes as u64, 1_024, 1 << 30)?;
     within("limits.request_seconds", settings.limits.request_seconds, 1, 3_600)?;
     for (setting, rate) in [

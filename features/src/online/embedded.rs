@@ -1,18 +1,18 @@
 //! The online store in this process's memory. It holds nothing of its own across restarts: the stream job
-//! writes it again from its checkpoint.
+//! writes it again from its checkpoint. Rows share their events with the job's state.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::{OnlineRow, OnlineStore};
 use crate::{error::FeatureError, row::Row, view::View};
 
-const SHARDS: usize = 16;
+/// So many tables a view, each of which grows alone: none pauses long.
+const SHARDS: usize = 64;
 
-type Shard = RwLock<HashMap<Arc<str>, Bytes, ahash::RandomState>>;
+type Shard = RwLock<HashMap<Arc<str>, Arc<Row>, ahash::RandomState>>;
 
 /// See the module.
 pub struct EmbeddedOnline {
@@ -23,35 +23,37 @@ pub struct EmbeddedOnline {
 impl EmbeddedOnline {
     /// An empty store for this many views.
     pub fn new(views: usize) -> Self {
-        let empty = || std::array::from_fn(|_| Shard::default());
-        EmbeddedOnline { views: (0..views).map(|_| empty()).collect(), hasher: ahash::RandomState::new() }
+        let hasher = ahash::RandomState::new();
+        let empty = || std::array::from_fn(|_| RwLock::new(HashMap::with_hasher(hasher.clone())));
+        EmbeddedOnline { views: (0..views).map(|_| empty()).collect(), hasher }
     }
 
     fn shard(&self, view: &View, entity: &str) -> Result<&Shard, FeatureError> {
         let shards = self.views.get(view.id as usize).ok_or_else(|| {
             FeatureError::Request(format!("the online store was opened without the view {}", view.name))
         })?;
-        Ok(&shards[self.hasher.hash_one(entity) as usize % SHARDS])
+        // Not the bits that the tables themselves use.
+        Ok(&shards[(self.hasher.hash_one(entity) >> 24) as usize % SHARDS])
     }
 }
 
 impl OnlineStore for EmbeddedOnline {
-    fn get(&self, view: &View, entity: &str) -> Result<Option<Bytes>, FeatureError> {
+    fn get(&self, view: &View, entity: &str) -> Result<Option<Arc<Row>>, FeatureError> {
         Ok(self.shard(view, entity)?.read().get(entity).cloned())
     }
 
     fn put_many(&self, rows: Vec<OnlineRow>) -> Result<(), FeatureError> {
-        for row in rows {
-            let mut shard = self.shard(&row.view, &row.entity)?.write();
-            let Some(bytes) = row.bytes else {
-                shard.remove(&row.entity);
+        for OnlineRow { view, entity, row } in rows {
+            let mut shard = self.shard(&view, &entity)?.write();
+            let Some(row) = row else {
+                shard.remove(&entity);
                 continue;
             };
-            let stored =
-                shard.get(&row.entity).and_then(|b| Row::parse(b, &row.view)).map(|r| r.header().next_offset);
-            let offered = Row::parse(&bytes, &row.view).map(|r| r.header().next_offset);
-            if offered >= stored {
-                shard.insert(row.entity, bytes);
+            let newer = shard.get(&entity).is_some_and(|stored| {
+                stored.header.version == view.version && stored.header.next_offset > row.header.next_offset
+            });
+            if !newer {
+                shard.insert(entity, row);
             }
         }
         Ok(())

@@ -4,11 +4,9 @@ pub mod embedded;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use crate::{error::FeatureError, row::Row, view::View};
 
-use crate::{error::FeatureError, view::View};
-
-/// A row to store; `bytes` as [`crate::row::write`] makes them.
+/// A row to store.
 #[derive(Debug, Clone)]
 pub struct OnlineRow {
     /// View it belongs to.
@@ -16,7 +14,7 @@ pub struct OnlineRow {
     /// Whom it is about.
     pub entity: Arc<str>,
     /// The row; `None` takes it out (nothing is left in any window).
-    pub bytes: Option<Bytes>,
+    pub row: Option<Arc<Row>>,
 }
 
 /// An online store. `tests/online_conformance.rs` is this contract as a suite.
@@ -24,13 +22,14 @@ pub struct OnlineRow {
 /// - A read sees a row whole, old or new, never a mixture.
 /// - A row whose next offset is below the stored one's is left out: replaying the log never moves a value
 ///   backwards. Rows of another view version are always replaced.
+/// - A store outside this process keeps [`Row::to_bytes`].
 /// - `get_many` answers in the order of its keys, repeats included.
 pub trait OnlineStore: Send + Sync + 'static {
     /// The row of one entity.
-    fn get(&self, view: &View, entity: &str) -> Result<Option<Bytes>, FeatureError>;
+    fn get(&self, view: &View, entity: &str) -> Result<Option<Arc<Row>>, FeatureError>;
 
     /// The rows of many keys, in their order.
-    fn get_many(&self, keys: &[(&View, &str)]) -> Result<Vec<Option<Bytes>>, FeatureError> {
+    fn get_many(&self, keys: &[(&View, &str)]) -> Result<Vec<Option<Arc<Row>>>, FeatureError> {
         keys.iter().map(|(view, entity)| self.get(view, entity)).collect()
     }
 

@@ -23,13 +23,18 @@ use arrow::{
 use ingest::Millis;
 
 use crate::{
+    chunks::{Layout, Tree},
     error::FeatureError,
+    events::Timeline,
     kernel::Kernel,
     value::{Value, ValueType},
 };
 pub use parse::{Definition, OnDemandDefinition};
 pub use source::ReferenceTable;
 pub use window::{Period, Span, Window};
+
+/// Events younger than this are kept, should a read be for an instant somewhat behind the newest signal.
+const SHORTEST_FOLD: Millis = 2 * 86_400_000;
 
 /// Number of a view within its registry.
 pub type ViewId = u32;
@@ -68,6 +73,8 @@ pub struct View {
     pub text: String,
     /// Its name, shared.
     pub name: Arc<str>,
+    /// How the events of its entities lie in memory.
+    pub layout: Layout,
     pub(crate) kernel: Kernel,
 }
 
@@ -90,7 +97,11 @@ impl View {
 
     /// What is kept of an entity of which nothing is known.
     pub fn nothing(&self, at: Millis) -> Kept<'static> {
-        Kept { events: EventList::default(), contexts: vec![EventList::default(); self.context_tables()], at }
+        Kept {
+            events: EventList::default().into(),
+            contexts: vec![EventList::default(); self.context_tables()],
+            at,
+        }
     }
 
     /// Whether its values change with every instant, so that none is kept finished.
@@ -121,6 +132,7 @@ impl View {
             let known = list.count_until(kept.at);
             if known < list.len() { list.time(known) } else { Millis::MAX }
         };
+        kept.events.check()?;
         Ok(kept.contexts.iter().map(newer).min().unwrap_or(Millis::MAX).min(events))
     }
 
@@ -129,6 +141,7 @@ impl View {
         let Some(newest) = kept.events.newest_until(kept.at) else {
             return Ok((None, vec![false; self.windows().len()]));
         };
+        kept.events.check()?;
         let given = self.kernel.given(kept)?;
         let held = self.windows().iter().map(|w| w.span.holds(newest, kept.at, &given)).collect();
         Ok((Some(newest), held))
@@ -200,6 +213,20 @@ impl View {
     /// Takes from a batch of the view's signal table the events that count, as the view's state keeps them.
     pub fn project(&self, signals: &RecordBatch) -> Result<Events, FeatureError> {
         self.kernel.project(signals)
+    }
+
+    /// Makes new trees of events ready to be read and shared: whole chunks get their states, and events that only
+    /// a window without a begin still reaches, `watermark` being the newest event time, are given up for theirs.
+    pub fn seal(&self, trees: &mut [&mut Tree], watermark: Millis) -> Result<(), FeatureError> {
+        self.kernel.seal(trees, self.fold_reach().map(|reach| watermark.saturating_sub(reach)))
+    }
+
+    /// How far back events are kept although a window without a begin holds them; `None` without such a window.
+    fn fold_reach(&self) -> Option<Millis> {
+        let finite = self.windows().iter().map(|w| w.span.reach()).filter(|r| *r < window::FOR_EVER);
+        let reach = finite.max().unwrap_or(0).saturating_add(self.definition.resolution_ms);
+        let forever = self.windows().iter().any(|w| w.span == Span::Lifetime);
+        forever.then(|| reach.saturating_add(self.definition.lateness_ms).max(SHORTEST_FOLD))
     }
 
     /// The values of every slot for each entity at its instant: the one place where values are made.

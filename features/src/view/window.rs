@@ -6,7 +6,7 @@
 use ingest::Millis;
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 
-use crate::events::EventList;
+use crate::events::Timeline;
 
 const HOUR: Millis = 3_600_000;
 const DAY: Millis = 24 * HOUR;
@@ -88,7 +88,7 @@ impl Span {
     }
 
     /// How many of the first `upper` events, those up to `at`, lie before the window.
-    pub fn lower(&self, events: &EventList<'_>, upper: usize, at: Millis, given: &Given) -> usize {
+    pub fn lower(&self, events: &impl Timeline, upper: usize, at: Millis, given: &Given) -> usize {
         match self {
             Span::Sliding(ms) => {
                 let edge = at.saturating_sub(*ms);
@@ -102,11 +102,7 @@ impl Span {
                     return upper;
                 }
                 let oldest = events.count_until(at.saturating_sub(LONGEST_SESSION));
-                let mut first = upper - 1;
-                while first > oldest && events.time(first).saturating_sub(events.time(first - 1)) <= *gap {
-                    first -= 1;
-                }
-                first
+                events.run_start(oldest.min(upper - 1), upper, *gap)
             }
             Span::Lifetime => 0,
         }
@@ -128,7 +124,7 @@ impl Span {
     /// When the window at `at`, which begins at event `first`, next loses an event.
     fn next_exit(
         &self,
-        events: &EventList<'_>,
+        events: &impl Timeline,
         first: usize,
         upper: usize,
         at: Millis,
@@ -165,7 +161,7 @@ pub struct Given {
 }
 
 /// When the values at `at` stop to hold: an event enters a window or leaves one.
-pub fn next_change(windows: &[Window], events: &EventList<'_>, at: Millis, given: &Given) -> Millis {
+pub fn next_change(windows: &[Window], events: &impl Timeline, at: Millis, given: &Given) -> Millis {
     let upper = events.count_until(at);
     let entry = if upper < events.len() { events.time(upper) } else { Millis::MAX };
     let exit = |w: &Window| {
@@ -178,7 +174,7 @@ pub fn next_change(windows: &[Window], events: &EventList<'_>, at: Millis, given
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::EventBuffer;
+    use crate::events::{EventBuffer, EventList};
 
     fn buffer(times: &[Millis]) -> EventBuffer {
         let mut events: Vec<(Millis, &[u8])> = times.iter().map(|t| (*t, &b""[..])).collect();

@@ -14,6 +14,7 @@ use crate::{Job, JobOptions, error::JobError};
 /// See the module. Time stands still in it: reads name their instant.
 pub struct Engine {
     dir: PathBuf,
+    memory_budget: usize,
     /// The types of its signals.
     pub catalogue: Arc<Catalogue>,
     /// The views it keeps.
@@ -34,9 +35,21 @@ impl Engine {
         registry: Arc<Registry>,
         partitions: u32,
     ) -> Result<Engine, JobError> {
+        let budget = JobOptions::new(dir.clone()).memory_budget;
+        Self::open_within(dir, catalogue, registry, partitions, budget)
+    }
+
+    /// The same, with at most so many bytes of events in memory once they are in a checkpoint.
+    pub fn open_within(
+        dir: PathBuf,
+        catalogue: Arc<Catalogue>,
+        registry: Arc<Registry>,
+        partitions: u32,
+        memory_budget: usize,
+    ) -> Result<Engine, JobError> {
         let options = LogOptions { partitions, ..LogOptions::default() };
         let log = Arc::new(EmbeddedLog::open(&dir.join("log"), options)?);
-        Self::over(dir, catalogue, registry, log)
+        Self::over(dir, catalogue, registry, log, memory_budget)
     }
 
     fn over(
@@ -44,14 +57,15 @@ impl Engine {
         catalogue: Arc<Catalogue>,
         registry: Arc<Registry>,
         log: Arc<EmbeddedLog>,
+        memory_budget: usize,
     ) -> Result<Engine, JobError> {
         let clock: ingest::Clock = Arc::new(|| 0);
         let online = online::open("embedded:", registry.views().len())?;
         let history = offline::open("embedded:", &dir, clock.clone())?;
         let features = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
-        let options = JobOptions::new(dir.join("state.redb"));
+        let options = JobOptions { memory_budget, ..JobOptions::new(dir.join("state.redb")) };
         let job = Job::open(log.clone(), catalogue.clone(), &features, online, clock, options)?;
-        Ok(Engine { dir, catalogue, registry, log, features, job })
+        Ok(Engine { dir, memory_budget, catalogue, registry, log, features, job })
     }
 
     /// Appends records without keys: the log takes repeats, so that it is the job that must find them.
@@ -93,9 +107,9 @@ impl Engine {
 
     /// As [`crash`](Self::crash), with something done to the directory in between.
     pub fn crash_and(self, meanwhile: impl FnOnce(&std::path::Path)) -> Result<Engine, JobError> {
-        let Engine { dir, catalogue, registry, log, features, job } = self;
+        let Engine { dir, memory_budget, catalogue, registry, log, features, job } = self;
         drop((job, features));
         meanwhile(&dir);
-        Engine::over(dir, catalogue, registry, log)
+        Engine::over(dir, catalogue, registry, log, memory_budget)
     }
 }

@@ -73,6 +73,18 @@ impl Engine {
         Engine { engine, runtime }
     }
 
+    pub fn within(
+        dir: PathBuf,
+        catalogue: Arc<Catalogue>,
+        registry: Arc<Registry>,
+        partitions: u32,
+        budget: usize,
+    ) -> Engine {
+        let runtime = Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+        let engine = golden::Engine::open_within(dir, catalogue, registry, partitions, budget).unwrap();
+        Engine { engine, runtime }
+    }
+
     pub fn append(&self, signals: &[Signal]) {
         let records: Vec<_> = signals.iter().map(|s| s.record(&self.catalogue)).collect();
         self.runtime.block_on(self.engine.append(&records)).unwrap();
