@@ -12,6 +12,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let findings = [
         ("settings", Ok("read and in range".to_owned())),
         ("signals", catalogue(settings)),
+        ("udfs", functions(settings)),
         ("views", views(settings)),
         ("tips", tips(settings)),
         ("auth", keys(settings)),
@@ -40,6 +41,10 @@ pub fn run(settings: &Settings) -> Result<()> {
 fn catalogue(settings: &Settings) -> Result<String> {
     let catalogue = parts::catalogue(settings)?;
     Ok(format!("{} types", catalogue.types().count()))
+}
+
+fn functions(settings: &Settings) -> Result<String> {
+    Ok(format!("{} user functions", parts::functions(settings)?.sources().count()))
 }
 
 fn views(settings: &Settings) -> Result<String> {

@@ -60,6 +60,9 @@ pub enum Command {
     /// Ask for features (what there is, values now or at an instant, rows for a training set), and test views
     #[command(subcommand)]
     Features(commands::features::FeaturesCommand),
+    /// Functions of your own for feature views, in Rust
+    #[command(subcommand)]
+    Udf(commands::udf::UdfCommand),
     /// Policies and their snapshots
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -105,6 +108,8 @@ mod tests {
             "replay a.gz - --batch 10 --rejects r --signals dir",
             "features read ada --view sleep_debt --as-of 2020-01-01T00:00:00Z",
             "features test cases more --complete --at 2020-01-01T00:00:00Z --at 2020-01-02T00:00:00Z",
+            "udf add mine.rs ewma",
+            "udf add --shipped",
             "policy list",
             "explain 00 --json",
             "check",

@@ -5,6 +5,7 @@ pub mod explain;
 pub mod features;
 pub mod keys;
 pub mod policy;
+pub mod udf;
 pub mod users;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ mod load;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use features::udf::Folder;
 use ingest::{admit::FutureTimes, catalogue::UnknownFields};
 use scorer::ScorerConfig;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub views: Views,
     /// Reference tables that views may join.
     pub tables: Tables,
+    /// User functions.
+    pub udfs: Udfs,
     /// Tips.
     pub tips: Tips,
     /// The stream job.
@@ -147,6 +150,16 @@ pub struct Views {
     pub dirs: Vec<PathBuf>,
 }
 
+/// `[udfs]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Udfs {
+    /// Where `kairos udf add` installs functions; unset is `udfs` in the data directory. Its code runs here.
+    pub dir: Option<PathBuf>,
+    /// Where it builds them; unset is `build` in that directory.
+    pub build_dir: Option<PathBuf>,
+}
+
 /// `[tips]`
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -239,6 +252,22 @@ impl Settings {
     /// Where the counts behind the drift of features are kept.
     pub fn quality_file(&self) -> PathBuf {
         self.data.dir.join("quality.json")
+    }
+
+    /// Where user functions are.
+    pub fn udfs_dir(&self) -> PathBuf {
+        self.udfs.dir.clone().unwrap_or_else(|| self.data.dir.join("udfs"))
+    }
+
+    /// Where user functions are built.
+    pub fn udfs_build_dir(&self) -> PathBuf {
+        self.udfs.build_dir.clone().unwrap_or_else(|| self.udfs_dir().join("build"))
+    }
+
+    /// Directories of feature views, those that came with user functions included.
+    pub fn views_dirs(&self) -> Vec<PathBuf> {
+        let with_functions = Folder::new(&self.udfs_dir()).views();
+        self.views.dirs.iter().cloned().chain(with_functions.is_dir().then_some(with_functions)).collect()
     }
 
     /// Where the hashed API keys are.

@@ -75,6 +75,7 @@ async fn execute(settings: config::Settings, command: Command) -> Result<()> {
         Command::Demo(arguments) => demo::run(settings, arguments).await,
         Command::Replay(arguments) => replay::run(&settings, arguments).await,
         Command::Features(command) => commands::features::run(&settings, command).await,
+        Command::Udf(command) => commands::udf::run(&settings, &command),
         Command::Policy(command) => commands::policy::run(&settings, &command),
         Command::Evaluate(arguments) => commands::evaluate::run(&settings, &arguments),
         Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),

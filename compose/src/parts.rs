@@ -7,9 +7,10 @@ use std::{
 };
 
 use features::{
-    Applied, FeatureStore, Registry,
+    Applied, FeatureStore, Functions, Registry,
     offline::{self, OfflineStore},
     online,
+    registry::Beside,
     versions::Versions,
 };
 use ingest::{
@@ -168,13 +169,20 @@ pub fn catalogue(settings: &Settings) -> Result<Catalogue> {
 /// The feature views, older versions included.
 pub fn registry(settings: &Settings, catalogue: &Catalogue) -> Result<Registry> {
     let kept = versions(settings).read().map_err(broken("the versions of feature views"))?;
-    Registry::load_with(catalogue, &tables::load(settings)?, &settings.views.dirs, &kept)
+    let (tables, functions) = (tables::load(settings)?, functions(settings)?);
+    let beside = Beside { tables: &tables, functions, kept: &kept };
+    Registry::load_with(catalogue, &settings.views_dirs(), &beside)
         .map_err(|e| Error::Setting(format!("feature views: {e}")))
 }
 
 /// Definitions that ran on the data directory.
 pub fn versions(settings: &Settings) -> Versions {
     Versions::of(&settings.data.dir)
+}
+
+/// The user functions.
+pub fn functions(settings: &Settings) -> Result<Functions> {
+    Functions::load(&settings.udfs_dir()).map_err(|e| Error::Setting(format!("user functions: {e}")))
 }
 
 /// The tips.

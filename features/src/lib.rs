@@ -24,6 +24,7 @@
 //! | [`reference`] | the same values as plain batch SQL, to compare with |
 //! | [`store`] | reads, now and as of |
 //! | [`table`] | values of many entities side by side |
+//! | [`udf`] | user functions: built, loaded, called |
 //! | [`value`] | values at the boundary, free of Arrow |
 
 pub mod aggregates;
@@ -45,6 +46,7 @@ pub mod registry;
 pub mod row;
 pub mod store;
 pub mod table;
+pub mod udf;
 pub mod value;
 pub mod versions;
 pub mod view;
@@ -54,5 +56,6 @@ pub use registry::{Prepared, Registry};
 pub use row::Row;
 pub use store::{Applied, FeatureStore};
 pub use table::{Columns, FeatureTable};
+pub use udf::Functions;
 pub use value::{FeatureRow, Part, Value, ValueType};
 pub use view::View;

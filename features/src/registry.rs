@@ -21,6 +21,7 @@ use crate::{
     kernel::Kernel,
     on_demand::{Cell, Computed, OnDemand, REQUEST},
     table::Columns,
+    udf::Functions,
     value::{FeatureRow, Value, ValueType},
     versions::Kept,
     view::{Definition, Output, ReferenceTable, View, parse, plan},
@@ -35,6 +36,17 @@ const ENGINE_FORMAT: &str = "engine 4";
 /// The shortest beginning of a version that pins it.
 const SHORTEST_PIN: usize = 4;
 
+/// What views may stand on beside signal tables.
+#[derive(Debug, Clone, Default)]
+pub struct Beside<'a> {
+    /// Reference tables that they may join.
+    pub tables: &'a [ReferenceTable],
+    /// User functions that they may call.
+    pub functions: Functions,
+    /// Recorded definitions, of which the older versions are kept up.
+    pub kept: &'a [Kept],
+}
+
 /// The feature views, by number and by name.
 #[derive(Debug)]
 pub struct Registry {
@@ -45,6 +57,7 @@ pub struct Registry {
     on_demand: Vec<Arc<OnDemand>>,
     tables: Vec<ReferenceTable>,
     held: Arc<Held>,
+    functions: Functions,
 }
 
 impl Registry {
@@ -57,18 +70,18 @@ impl Registry {
         tables: &[ReferenceTable],
         dirs: &[PathBuf],
     ) -> Result<Registry, FeatureError> {
-        Self::load_with(catalogue, tables, dirs, &[])
+        Self::load_with(catalogue, dirs, &Beside { tables, ..Beside::default() })
     }
 
-    /// As [`load`](Self::load), and the older versions among the definitions kept in a data directory.
+    /// The same, with all that views may stand on.
     ///
     /// # Errors
-    /// As `load`. A kept definition that is not valid any more is left out, with a warning.
+    /// As `load`; a user function with the name of a built-in one. A kept definition that is not valid any more is
+    /// left out, with a warning.
     pub fn load_with(
         catalogue: &Catalogue,
-        tables: &[ReferenceTable],
         dirs: &[PathBuf],
-        kept: &[Kept],
+        beside: &Beside<'_>,
     ) -> Result<Registry, FeatureError> {
         let mut texts: Vec<(String, String)> =
             BUILT_IN.iter().map(|(f, t)| ((*f).to_owned(), (*t).to_owned())).collect();
@@ -76,7 +89,7 @@ impl Registry {
             texts.extend(read_dir(dir)?);
         }
         let texts: Vec<_> = texts.iter().map(|(f, t)| (f.as_str(), t.as_str())).collect();
-        Self::with_kept(catalogue, tables, &texts, kept)
+        Self::from_texts_with(catalogue, &texts, beside)
     }
 
     /// The views of these (file name, text) pairs alone.
@@ -90,24 +103,28 @@ impl Registry {
         tables: &[ReferenceTable],
         texts: &[(&str, &str)],
     ) -> Result<Registry, FeatureError> {
-        Self::with_kept(catalogue, tables, texts, &[])
+        Self::from_texts_with(catalogue, texts, &Beside { tables, ..Beside::default() })
     }
 
-    /// The same, and the older versions among kept definitions.
-    pub fn with_kept(
+    /// The same, with all that views may stand on.
+    ///
+    /// # Errors
+    /// As [`Registry::load_with`].
+    pub fn from_texts_with(
         catalogue: &Catalogue,
-        tables: &[ReferenceTable],
         texts: &[(&str, &str)],
-        kept: &[Kept],
+        beside: &Beside<'_>,
     ) -> Result<Registry, FeatureError> {
-        let ctx = plan::session(catalogue, tables)?;
+        let ctx = plan::session(catalogue, beside.tables)?;
+        beside.functions.register(&ctx)?;
         let layout = Layout::default();
         let mut registry = Registry {
             views: Vec::new(),
             by_name: HashMap::new(),
             on_demand: Vec::new(),
-            tables: tables.to_vec(),
+            tables: beside.tables.to_vec(),
             held: layout.held.clone(),
+            functions: beside.functions.clone(),
         };
         let mut on_demand = Vec::new();
         for (file, text) in texts {
@@ -116,7 +133,7 @@ impl Registry {
                 registry.name_is_free(&definition.file, &definition.name, definition.at)?;
                 let id = registry.views.len() as u32;
                 let text = parse::statement(text, &definition);
-                let view = compile(&ctx, tables, &layout, definition, text, id, true)?;
+                let view = compile(&ctx, beside, &layout, definition, text, id, true)?;
                 registry.by_name.insert(view.name.to_string(), registry.views.len());
                 registry.views.push(Arc::new(view));
             }
@@ -128,8 +145,8 @@ impl Registry {
             registry.name_is_free(&definition.file, &definition.name, definition.at)?;
             registry.on_demand.push(Arc::new(OnDemand::compile(&ctx, definition, &stored)?));
         }
-        for kept in kept {
-            registry.add_older(&ctx, tables, kept);
+        for kept in beside.kept {
+            registry.add_older(&ctx, beside, kept);
         }
         Ok(registry)
     }
@@ -173,14 +190,14 @@ impl Registry {
     fn add_older(
         &mut self,
         ctx: &datafusion::execution::context::SessionContext,
-        tables: &[ReferenceTable],
+        beside: &Beside<'_>,
         kept: &Kept,
     ) {
         let layout = Layout { held: self.held.clone(), ..Layout::default() };
         let file = kept.file.display().to_string();
         let compiled = parse::parse(&file, &kept.text).and_then(|mut found| {
             let definition = found.pop().ok_or_else(|| FeatureError::Request("it is empty".to_owned()))?;
-            compile(ctx, tables, &layout, definition, kept.text.clone(), self.views.len() as u32, false)
+            compile(ctx, beside, &layout, definition, kept.text.clone(), self.views.len() as u32, false)
         });
         match compiled {
             Ok(view) if self.versions(&view.name).any(|v| v.version_text == view.version_text) => {}
@@ -209,6 +226,11 @@ impl Registry {
     /// All views, by number; older versions after the current ones.
     pub fn views(&self) -> &[Arc<View>] {
         &self.views
+    }
+
+    /// The user functions its views may call.
+    pub fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     /// The views that their names alone mean.
@@ -402,14 +424,14 @@ impl Registry {
 
 fn compile(
     ctx: &datafusion::execution::context::SessionContext,
-    tables: &[ReferenceTable],
+    beside: &Beside<'_>,
     layout: &Layout,
     definition: Definition,
     text: String,
     id: u32,
     current: bool,
 ) -> Result<View, FeatureError> {
-    let plan = plan::plan(ctx, tables, &definition)?;
+    let plan = plan::plan(ctx, beside.tables, &definition)?;
     let table = plan.source.table.clone();
     let names: Vec<String> = plan.outputs.iter().map(|(name, _)| name.clone()).collect();
     let mut h = xxhash_rust::xxh3::Xxh3::new();
@@ -438,6 +460,10 @@ fn compile(
     }
     h.update(&definition.resolution_ms.to_le_bytes());
     h.update(definition.select.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
+    for function in beside.functions.called_in(&definition.select) {
+        h.update(function.name.as_bytes());
+        h.update(function.hash.as_bytes());
+    }
     let version_text = format!("{:016x}", h.digest()).into();
     h.update(made_from.as_bytes());
     Ok(View {

@@ -15,6 +15,7 @@ use features::{
     FeatureStore, Registry, Value,
     offline::{self, ScanFilter},
     online,
+    registry::Beside,
     store::Applied,
     versions::Versions,
 };
@@ -101,7 +102,8 @@ impl World {
 
     fn registry(&self, views: &str) -> Arc<Registry> {
         let kept = Versions::of(&self.dir).read().unwrap();
-        Arc::new(Registry::with_kept(&self.catalogue, &[], &[("views.sql", views)], &kept).unwrap())
+        let beside = Beside { kept: &kept, ..Beside::default() };
+        Arc::new(Registry::from_texts_with(&self.catalogue, &[("views.sql", views)], &beside).unwrap())
     }
 
     /// As a process does that finds these views in its directories. Time goes on by a second.

@@ -46,6 +46,7 @@ use crate::{
     aggregates,
     error::FeatureError,
     offline::{OfflineStore, ScanFilter, schema::adapt},
+    udf::Functions,
     value::Value,
     view::{
         Definition,
@@ -68,6 +69,7 @@ pub struct Reference {
     /// Tables that are no signals.
     given: Vec<ReferenceTable>,
     zoned: bool,
+    functions: Functions,
 }
 
 impl Reference {
@@ -80,11 +82,25 @@ impl Reference {
         given: &[ReferenceTable],
         definition: &Definition,
     ) -> Result<Reference, FeatureError> {
-        let functions = session();
-        let is_aggregate = |name: &str| functions.udaf(name).is_ok();
+        Self::calling(catalogue, given, &Functions::none(), definition)
+    }
+
+    /// The same for a definition that may call user functions.
+    ///
+    /// # Errors
+    /// As [`Reference::new`].
+    pub fn calling(
+        catalogue: &Catalogue,
+        given: &[ReferenceTable],
+        functions: &Functions,
+        definition: &Definition,
+    ) -> Result<Reference, FeatureError> {
+        let known = session(functions)?;
+        let is_aggregate = |name: &str| known.udaf(name).is_ok();
+        let in_order = |name: &str| select::ORDERED.contains(&name) || functions.is_aggregate(name);
         let of = |name: &str| given.iter().find(|t| t.name == name);
         let by_signal = |name: &str| of(name).is_none_or(|t| t.rows.column_by_name(VALID_FROM).is_some());
-        let select = Select::parse(definition, &is_aggregate, &by_signal)?;
+        let select = Select::parse(definition, &is_aggregate, &in_order, &by_signal)?;
         let zoned = select.local || definition.windows.iter().any(window::goes_by_zone);
         let joined = select.joined.iter().map(|j| j.table.as_str());
         let mut names = vec![select.table.as_str()];
@@ -99,7 +115,14 @@ impl Reference {
             }
         }
         let given = given.iter().filter(|t| select.joined.iter().any(|j| j.table == t.name)).cloned();
-        Ok(Reference { given: given.collect(), definition: definition.clone(), select, tables, zoned })
+        Ok(Reference {
+            given: given.collect(),
+            definition: definition.clone(),
+            select,
+            tables,
+            zoned,
+            functions: functions.clone(),
+        })
     }
 
     /// The tables of signals it reads, the view's own first.
@@ -144,7 +167,7 @@ impl Reference {
     }
 
     async fn run(&self, tables: &[(&str, RecordBatch)], at: Millis) -> Result<Vec<Value>, DataFusionError> {
-        let ctx = session();
+        let ctx = session(&self.functions).map_err(|e| DataFusionError::External(e.into()))?;
         let zones = match tables.iter().find(|(name, _)| self.zoned && *name == ZONES.0) {
             Some((_, rows)) => Some(beside::Zones::new(rows)?),
             None => None,
@@ -206,13 +229,14 @@ fn admitted(
 }
 
 /// A session with the functions that views may use.
-fn session() -> SessionContext {
+fn session(of_users: &Functions) -> Result<SessionContext, FeatureError> {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let ctx = SessionContext::new_with_config(config);
     functions().into_iter().for_each(|f| ctx.register_udf(f));
     aggregates::register(&ctx);
-    ctx
+    of_users.register(&ctx)?;
+    Ok(ctx)
 }
 
 /// Puts a table in the place of the one of that name.

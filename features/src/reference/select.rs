@@ -16,7 +16,8 @@ use ingest::Millis;
 use crate::{error::FeatureError, view::Definition};
 
 /// Aggregates whose value depends on the order of signals, which is (time, source, id).
-const ORDERED: [&str; 7] = ["first", "last", "first_value", "last_value", "first_n", "last_n", "array_agg"];
+pub(super) const ORDERED: [&str; 7] =
+    ["first", "last", "first_value", "last_value", "first_n", "last_n", "array_agg"];
 
 /// Column that tells a signal from all others of the query.
 pub(super) const NTH: &str = "__nth";
@@ -53,6 +54,7 @@ impl Select {
     pub fn parse(
         d: &Definition,
         is_aggregate: &dyn Fn(&str) -> bool,
+        in_order: &dyn Fn(&str) -> bool,
         by_signal: &dyn Fn(&str) -> bool,
     ) -> Result<Select, FeatureError> {
         let refuse =
@@ -97,7 +99,7 @@ impl Select {
         select.projection.retain(|item| !is_entity(item, &d.entity));
         select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
         let mut select = Select { select, table, joined, alias, local: false };
-        select.prepare(is_aggregate).map_err(|e| refuse(&e.to_string()))?;
+        select.prepare(is_aggregate, in_order).map_err(|e| refuse(&e.to_string()))?;
         Ok(select)
     }
 
@@ -145,7 +147,11 @@ impl Select {
     }
 
     /// What does not depend on the instant: order inside of aggregates, and clocks where signals happened.
-    fn prepare(&mut self, is_aggregate: &dyn Fn(&str) -> bool) -> Result<(), ParserError> {
+    fn prepare(
+        &mut self,
+        is_aggregate: &dyn Fn(&str) -> bool,
+        in_order: &dyn Fn(&str) -> bool,
+    ) -> Result<(), ParserError> {
         let order: Vec<OrderByExpr> = ["time", "source", "id"]
             .map(|c| OrderByExpr {
                 expr: self.column(c),
@@ -171,7 +177,7 @@ impl Select {
                 && let FunctionArguments::List(list) = &mut f.args
             {
                 let ordered = list.clauses.iter().any(|c| matches!(c, FunctionArgumentClause::OrderBy(_)));
-                if ORDERED.contains(&name) && !ordered {
+                if in_order(name) && !ordered {
                     list.clauses.push(FunctionArgumentClause::OrderBy(order.clone()));
                 }
                 if name == "streak" {

@@ -31,7 +31,7 @@ use super::{
     time::{self, AS_OF, ZONE},
     window::Span,
 };
-use crate::{aggregates, error::FeatureError};
+use crate::{aggregates, error::FeatureError, udf::is_user_aggregate};
 
 /// Its value depends on the day: the planner adds the day to its outputs.
 const STREAK: &str = "streak";
@@ -378,7 +378,8 @@ impl TakeApart<'_> {
             return self.refuse(format!("`{e}` is no aggregate"));
         };
         let name = func.name().to_owned();
-        if let Some(reason) = aggregates::refusal(&name) {
+        let of_a_user = is_user_aggregate(&func);
+        if let Some(reason) = aggregates::refusal(&name).filter(|_| !of_a_user) {
             return self.refuse(reason);
         }
         if params.distinct && name != "count" {
@@ -387,7 +388,7 @@ impl TakeApart<'_> {
         let mut params = params;
         params.args = params.args.into_iter().map(|a| self.simplified(a, input)).collect::<Result<_, _>>()?;
         params.filter = params.filter.map(|f| self.simplified(*f, input).map(Box::new)).transpose()?;
-        let by_time = aggregates::by_time(&name);
+        let by_time = of_a_user || aggregates::by_time(&name);
         if by_time {
             if !params.order_by.is_empty() {
                 return self.refuse(format!("{name} goes by event time; leave its ORDER BY out"));
@@ -446,11 +447,21 @@ fn located(d: &Definition, e: &DataFusionError) -> FeatureError {
             message.push_str(hint);
         }
     }
+    if let Some(name) = unknown_function(&message) {
+        let hint = format!("; a function of your own is added with `kairos udf add {name}.rs`");
+        message.push_str(&hint);
+    }
     if let Some((text, line, column)) = parser_location(&message) {
         at = (line, column);
         message = text;
     }
     FeatureError::Definition { file: d.file.clone(), line: at.0, column: at.1, message }
+}
+
+/// Name in DataFusion's `Invalid function 'name'`.
+fn unknown_function(message: &str) -> Option<String> {
+    let (name, _) = message.split_once("Invalid function '")?.1.split_once('\'')?;
+    Some(name.to_owned())
 }
 
 /// The parser writes its place into the message: `… at Line: 3, Column: 5`.

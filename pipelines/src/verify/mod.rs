@@ -96,7 +96,8 @@ impl Checker {
     pub fn new(catalogue: &Catalogue, registry: &Registry, view: &str) -> Result<Checker, FeatureError> {
         let prepared = registry.prepare_views(&[view])?;
         let view = registry.resolve(view)?.clone();
-        let reference = Reference::new(catalogue, registry.tables(), &view.definition)?;
+        let reference =
+            Reference::calling(catalogue, registry.tables(), registry.functions(), &view.definition)?;
         Ok(Checker { view, prepared, reference })
     }
 

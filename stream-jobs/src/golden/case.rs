@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use features::{Prepared, Registry, View};
+use features::{Functions, Prepared, Registry, View, registry::Beside};
 use ingest::{
     Millis,
     admit::{Door, DoorOptions, Envelope, FutureTimes},
@@ -30,6 +30,8 @@ pub struct Surroundings {
     pub signals: Vec<PathBuf>,
     /// Directories of `.sql` files, for cases that have none of their own.
     pub views: Vec<PathBuf>,
+    /// User functions.
+    pub functions: Functions,
 }
 
 /// A signal of a case.
@@ -144,9 +146,10 @@ impl Case {
             }
         };
         let views = files(&dir, "sql")?;
+        let beside = Beside { functions: around.functions.clone(), ..Beside::default() };
         let registry = match &shared.registry {
             Some(registry) if views.is_empty() && !own_types => registry.clone(),
-            _ if views.is_empty() => Arc::new(Registry::load(&catalogue, &[], &around.views)?),
+            _ if views.is_empty() => Arc::new(Registry::load_with(&catalogue, &around.views, &beside)?),
             _ => {
                 let read = |p: &PathBuf| {
                     let text = std::fs::read_to_string(p).map_err(unreadable(p))?;
@@ -154,7 +157,7 @@ impl Case {
                 };
                 let texts: Vec<(String, String)> = views.iter().map(read).collect::<Result<_, JobError>>()?;
                 let texts: Vec<_> = texts.iter().map(|(f, t)| (f.as_str(), t.as_str())).collect();
-                Arc::new(Registry::from_texts(&catalogue, &texts)?)
+                Arc::new(Registry::from_texts_with(&catalogue, &texts, &beside)?)
             }
         };
         if !own_types {

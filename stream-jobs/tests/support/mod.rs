@@ -1,6 +1,8 @@
 //! The engine of golden cases, for tests that are not cases.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod functions;
+
 use std::{
     ops::{Deref, DerefMut},
     path::PathBuf,

@@ -12,6 +12,7 @@ use crate::{
     commands::instant,
     config::Settings,
     error::{Error, Result},
+    parts,
 };
 
 /// Which cases, and whether to fill them in.
@@ -32,7 +33,11 @@ pub struct TestArgs {
 pub fn run(settings: &Settings, arguments: &TestArgs) -> Result<()> {
     let began = Instant::now();
     let at = arguments.at.iter().map(|text| instant("--at", text)).collect::<Result<Vec<_>>>()?;
-    let around = Surroundings { signals: settings.signals.dirs.clone(), views: settings.views.dirs.clone() };
+    let around = Surroundings {
+        signals: settings.signals.dirs.clone(),
+        views: settings.views_dirs(),
+        functions: parts::functions(settings)?,
+    };
     let mut cases = golden::find(&arguments.dirs, &around).map_err(told)?;
     let mut failed = 0;
     for case in &mut cases {
