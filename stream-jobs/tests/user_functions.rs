@@ -321,6 +321,42 @@ fn folder_dir(folder: &Folder) -> std::path::PathBuf {
     folder.views().parent().unwrap().to_owned()
 }
 
+/// So many values that they lie in chunks, whose partial states are merged.
+#[test]
+fn values_of_many_chunks_come_in_order() {
+    let Some(folder) = folder() else { return };
+    let catalogue = Arc::new(Catalogue::load(&[]).unwrap());
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut all: Vec<Signal> = (0..3_000)
+        .map(|i| Signal {
+            id: format!("{i}"),
+            source: ["watch", "phone"][rng.random_range(0..2)].to_owned(),
+            kind: "mood.reported".to_owned(),
+            subject: "ada".to_owned(),
+            time: jiff::Timestamp::from_millisecond(START + rng.random_range(0..9_000) * 240_000).unwrap(),
+            data: json!({ "mood": rng.random_range(0..6), "stress": rng.random_range(0..6), "fatigue": 3 }),
+        })
+        .collect();
+    all.sort_by_key(|s| s.time);
+    let mut arriving = all.clone();
+    arriving.chunks_mut(8).for_each(|few| few.shuffle(&mut rng));
+    let registry = Arc::new(registry(&catalogue, loaded(&folder_dir(folder)), OWN).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = Engine::new(dir.path().to_owned(), catalogue.clone(), registry, 1);
+    engine.append(&arriving);
+    engine.drain(100, 1_500);
+    engine.save();
+    let mut engine = engine.crash();
+    engine.drain(500, usize::MAX);
+    let newest = all[all.len() - 1].time.as_millisecond();
+    for at in [newest, newest + DAY, newest + 20 * DAY] {
+        let wanted = expected(&all, "ada", at);
+        for (name, got) in engine.values("ada", at).into_iter().filter(|(name, _)| name.starts_with("own.")) {
+            assert!(close(&got, &wanted[&name]), "{name} at {at} is {got:?}, expected {:?}", wanted[&name]);
+        }
+    }
+}
+
 #[test]
 fn a_panic_fails_the_read_with_its_line_and_without_its_message() {
     let Some(folder) = folder() else { return };

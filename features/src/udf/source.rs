@@ -179,7 +179,7 @@ mod tests {
             ("fn sumUp(a: f64) -> f64 { 0.0 }", "f.rs:5:4: `sumUp` cannot be called"),
             (
                 "fn f(a: f64) -> f64 { 0.0 }\n#[udf]\nfn g(a: f64) -> f64 { 0.0 }",
-                "f.rs:7:4: a second function",
+                "f.rs:6:1: a second function",
             ),
             ("fn f(a: f64", "f.rs:5:"),
             (
