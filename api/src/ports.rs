@@ -38,8 +38,8 @@ pub enum Instant {
 /// Feature values and their registry.
 #[async_trait]
 pub trait FeatureReads: Send + Sync + 'static {
-    /// Every view there is.
-    fn views(&self) -> Vec<ViewInfo>;
+    /// Every view there is, and how well it was of late.
+    fn views(&self, now: Millis) -> Vec<ViewInfo>;
 
     /// Values of `entities`: a row for each, in that order, repeats and unknown ones included; `request` is what
     /// on-demand features take from the request.
@@ -218,12 +218,30 @@ pub struct ViewInfo {
     pub owner: Option<String>,
     /// How fresh its values shall be, in milliseconds.
     pub freshness_ms: Option<i64>,
+    /// How fresh they were of late.
+    pub freshness: FreshnessInfo,
+    /// Signals later than allowed, since the process started.
+    pub late: u64,
+    /// Time of the newest signal applied.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub watermark: Option<Value>,
     /// How late a signal may come, in milliseconds.
     pub lateness_ms: i64,
     /// Its windows.
     pub windows: Vec<String>,
     /// Its features.
     pub features: Vec<FeatureInfo>,
+}
+
+/// How long signals took from the door until they could be read, over the last minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct FreshnessInfo {
+    /// What the view's definition asks for, in milliseconds.
+    pub objective_ms: Option<i64>,
+    /// Half of the signals took at most this long, in milliseconds; null when there were none.
+    pub p50_ms: Option<i64>,
+    /// 99 of 100 took at most this long.
+    pub p99_ms: Option<i64>,
 }
 
 /// A feature as the registry shows it.
@@ -238,4 +256,9 @@ pub struct FeatureInfo {
     /// What an entity without signals reads.
     #[schema(value_type = Object)]
     pub empty: Value,
+    /// Share of NULLs among the values written on the newest day; null before the first.
+    pub null_rate: Option<f64>,
+    /// How far the newest day's values lie from those of the week before: the population stability index,
+    /// above 0.25 for much; null without enough values on both sides.
+    pub drift: Option<f64>,
 }

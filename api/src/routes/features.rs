@@ -182,5 +182,5 @@ pub(super) struct Registry {
     )
 )]
 pub(super) async fn registry(State(state): State<AppState>) -> Json<Registry> {
-    Json(Registry { views: state.features.views() })
+    Json(Registry { views: state.features.views((state.clock)()) })
 }

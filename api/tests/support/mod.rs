@@ -16,8 +16,8 @@ use api::{
     ApiError, AppState, Limits,
     observe::RequestIds,
     ports::{
-        Ask, FeatureInfo, FeatureReads, Health, Instant, PartHealth, People, Reaction, Recommendation,
-        Recommends, Recorded, TipText, ViewInfo, Wanted,
+        Ask, FeatureInfo, FeatureReads, FreshnessInfo, Health, Instant, PartHealth, People, Reaction,
+        Recommendation, Recommends, Recorded, TipText, ViewInfo, Wanted,
     },
 };
 use async_trait::async_trait;
@@ -129,8 +129,14 @@ const FEATURE: &str = "task_activity.completed_24h";
 
 #[async_trait]
 impl FeatureReads for Script {
-    fn views(&self) -> Vec<ViewInfo> {
-        let feature = FeatureInfo { name: FEATURE.to_owned(), kind: ValueType::Int, empty: Value::Int(0) };
+    fn views(&self, now: Millis) -> Vec<ViewInfo> {
+        let feature = FeatureInfo {
+            name: FEATURE.to_owned(),
+            kind: ValueType::Int,
+            empty: Value::Int(0),
+            null_rate: Some(0.0),
+            drift: None,
+        };
         vec![ViewInfo {
             view: "task_activity".to_owned(),
             description: "Tasks finished lately".to_owned(),
@@ -140,6 +146,9 @@ impl FeatureReads for Script {
             current: true,
             owner: None,
             freshness_ms: None,
+            freshness: FreshnessInfo::default(),
+            late: 0,
+            watermark: Some(Value::Time(now)),
             lateness_ms: 0,
             windows: vec!["24h".to_owned()],
             features: vec![feature],

@@ -6,10 +6,13 @@ mod cases;
 mod verify;
 mod versions;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use clap::{Args, Subcommand};
-use features::{Applied, FeatureError, FeatureRow, FeatureStore, Prepared, Registry, online};
+use features::{
+    Applied, FeatureError, FeatureRow, FeatureStore, Prepared, Registry, online,
+    quality::{FeatureQuality, Quality},
+};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use pipelines::join::{JoinJob, Known};
 use serde_json::{Map, Value, json};
@@ -96,7 +99,7 @@ pub struct JoinArgs {
 pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
     let registry = || parts::registry(settings, &parts::catalogue(settings)?);
     match command {
-        FeaturesCommand::List { json } => list(&registry()?, json),
+        FeaturesCommand::List { json } => list(settings, &registry()?, json),
         FeaturesCommand::Read { entities, features, views, as_of, json } => {
             let as_of = as_of.map(|text| instant("--as-of", &text)).transpose()?;
             let registry = registry()?;
@@ -150,9 +153,19 @@ fn join(settings: &Settings, registry: &Registry, arguments: JoinArgs) -> Result
     Ok(())
 }
 
-fn list(registry: &Registry, json: bool) -> Result<()> {
+fn list(settings: &Settings, registry: &Registry, json: bool) -> Result<()> {
     let views = registry.describe();
+    let seen = quality(settings, registry);
     if json {
+        let mut views = serde_json::to_value(&views).map_err(|e| Error::Broken(e.to_string()))?;
+        for feature in views.as_array_mut().into_iter().flatten().filter_map(|v| v["features"].as_array_mut())
+        {
+            for feature in feature {
+                let seen = feature["name"].as_str().and_then(|name| seen.get(name)).copied();
+                let FeatureQuality { null_rate, drift } = seen.unwrap_or_default();
+                (feature["null_rate"], feature["drift"]) = (json!(null_rate), json!(drift));
+            }
+        }
         let text = serde_json::to_string_pretty(&views).map_err(|e| Error::Broken(e.to_string()))?;
         println!("{text}");
         return Ok(());
@@ -163,10 +176,28 @@ fn list(registry: &Registry, json: bool) -> Result<()> {
         println!("{name} (from {}, windows {}{version})", view.table, view.windows.join(", "));
         println!("  {}", view.description.replace('\n', "\n  "));
         for feature in view.features {
-            println!("    {:<52} {:?}", feature.name, feature.kind);
+            let seen = seen.get(&feature.name).copied().unwrap_or_default();
+            let nulls = seen.null_rate.map(|r| format!(", NULL {:.1} %", 100.0 * r)).unwrap_or_default();
+            let drift = seen.drift.map(|d| format!(", drift {d:.3}")).unwrap_or_default();
+            println!("    {:<52} {:?}{nulls}{drift}", feature.name, feature.kind);
         }
     }
     Ok(())
+}
+
+/// What was counted of each feature up to the last minute, by its name; nothing where no server ever ran.
+fn quality(settings: &Settings, registry: &Registry) -> HashMap<String, FeatureQuality> {
+    let views: Vec<_> = registry.current().cloned().collect();
+    let quality = Quality::new(&views);
+    if let Err(e) = quality.load(&settings.quality_file()) {
+        eprintln!("note: the counts behind NULLs and drift cannot be read: {e}");
+    }
+    let of_view = |v: &Arc<features::View>| {
+        let seen = quality.report(v, clock::now()).map(|q| q.features).unwrap_or_default();
+        let names: Vec<String> = v.feature_names().map(|f| format!("{}.{f}", v.name)).collect();
+        names.into_iter().zip(seen)
+    };
+    views.iter().flat_map(of_view).collect()
 }
 
 fn print(row: &FeatureRow, names: &[Arc<str>], as_json: bool) {

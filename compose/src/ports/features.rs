@@ -8,11 +8,11 @@ use std::{
 
 use api::{
     ApiError,
-    ports::{FeatureInfo, FeatureReads, Instant, ViewInfo, Wanted},
+    ports::{FeatureInfo, FeatureReads, FreshnessInfo, Instant, ViewInfo, Wanted},
 };
 use async_trait::async_trait;
 use features::{Columns, FeatureStore, FeatureTable, Prepared, Value};
-use ingest::log::Position;
+use ingest::{Millis, log::Position};
 use serde_json::Map;
 
 /// Sets of names kept resolved; a program asks for few.
@@ -52,15 +52,28 @@ impl Reads {
 
 #[async_trait]
 impl FeatureReads for Reads {
-    fn views(&self) -> Vec<ViewInfo> {
-        let feature = |f: features::registry::FeatureDescription| FeatureInfo {
-            name: f.name,
-            kind: f.kind,
-            empty: f.empty,
-        };
-        let described = self.store.registry().describe().into_iter();
-        described
-            .map(|v| ViewInfo {
+    fn views(&self, now: Millis) -> Vec<ViewInfo> {
+        let registry = self.store.registry();
+        let of_view = |v: features::registry::ViewDescription| {
+            let view = registry.view(&v.view).filter(|_| v.current);
+            let seen = view.and_then(|view| self.store.quality().report(view, now));
+            let (freshness, late, watermark, each) = match seen {
+                Some(q) => (q.freshness, q.late, q.watermark, q.features),
+                None => Default::default(),
+            };
+            let mut each = each.into_iter();
+            let feature = |f: features::registry::FeatureDescription| {
+                let seen = each.next().unwrap_or_default();
+                FeatureInfo {
+                    name: f.name,
+                    kind: f.kind,
+                    empty: f.empty,
+                    null_rate: seen.null_rate,
+                    drift: seen.drift,
+                }
+            };
+            ViewInfo {
+                features: v.features.into_iter().map(feature).collect(),
                 view: v.view,
                 description: v.description,
                 entity: v.entity,
@@ -69,11 +82,18 @@ impl FeatureReads for Reads {
                 current: v.current,
                 owner: v.owner,
                 freshness_ms: v.freshness_ms,
+                freshness: FreshnessInfo {
+                    objective_ms: v.freshness_ms,
+                    p50_ms: freshness.p50_ms,
+                    p99_ms: freshness.p99_ms,
+                },
+                late,
+                watermark: watermark.map(Value::Time),
                 lateness_ms: v.lateness_ms,
                 windows: v.windows,
-                features: v.features.into_iter().map(feature).collect(),
-            })
-            .collect()
+            }
+        };
+        registry.describe().into_iter().map(of_view).collect()
     }
 
     async fn read(

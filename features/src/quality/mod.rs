@@ -83,7 +83,7 @@ pub struct ViewQuality {
 }
 
 /// How long signals took from the door until they could be read, over the last five to ten minutes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Freshness {
     /// What the view's definition asks for, in milliseconds.
     pub objective_ms: Option<Millis>,
@@ -94,7 +94,7 @@ pub struct Freshness {
 }
 
 /// How the values of a feature are.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct FeatureQuality {
     /// Share of NULLs among the values written on the newest day.
     pub null_rate: Option<f64>,
@@ -190,7 +190,7 @@ impl Quality {
 impl State {
     fn feature(&self, slot: usize) -> FeatureQuality {
         let Some((newest, shapes)) = self.days.last_key_value() else {
-            return FeatureQuality { null_rate: None, drift: None };
+            return FeatureQuality::default();
         };
         let mut week = Shape::default();
         for (_, shapes) in self.days.range(newest - REFERENCE_DAYS..*newest) {
