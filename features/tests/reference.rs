@@ -1,10 +1,13 @@
 //! The batch recomputation against values worked out by hand, and over every shipped view.
 #![allow(clippy::unwrap_used)]
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use features::{
     Registry, Value,
     reference::{Reference, same},
+    view::source::ReferenceTable,
 };
 use ingest::{
     Millis,
@@ -13,6 +16,26 @@ use ingest::{
 };
 
 const HOUR: Millis = 3_600_000;
+
+fn place(catalogue: &Catalogue, changes: &[(Millis, &str, &str)]) -> RecordBatch {
+    let kind = catalogue.get("context.changed").unwrap();
+    let mut builder = kind.builder();
+    for (offset, (time, field, value)) in changes.iter().enumerate() {
+        let data = serde_json::json!({*field: value});
+        let record = Record {
+            kind: kind.name.clone(),
+            id: format!("c{offset}").into(),
+            source: "test".into(),
+            subject: "ada".into(),
+            time: *time,
+            received_at: *time,
+            data: kind.encode_value(&data, UnknownFields::Reject).unwrap().into(),
+            extensions: vec![],
+        };
+        builder.append(0, 1_000 + offset as u64, &record).unwrap();
+    }
+    builder.finish()
+}
 
 struct Task(&'static str, &'static str, Millis, Option<i64>, &'static str);
 
@@ -86,6 +109,49 @@ fn windows_repeats_and_order_are_as_the_definition_says() {
     assert_eq!(before[..3], [Value::Int(2), Value::Int(8), text("just inside")]);
     let nobody = reference.values(|_| Ok(vec![signals.clone()]), "nobody", at).unwrap();
     assert_eq!(nobody[..2], [Value::Int(0), Value::Null]);
+}
+
+#[test]
+fn joined_rows_are_those_that_held_when_the_signal_happened() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let rates = RecordBatch::try_from_iter([
+        ("code", Arc::new(StringArray::from(vec!["a", "a", "b"])) as ArrayRef),
+        ("rate", Arc::new(Int64Array::from(vec![10, 20, 7])) as ArrayRef),
+        (
+            "valid_from",
+            Arc::new(TimestampMillisecondArray::from(vec![0, 5 * HOUR, 0]).with_timezone("+00:00"))
+                as ArrayRef,
+        ),
+    ]);
+    let rates = ReferenceTable { name: "rates".into(), rows: rates.unwrap() };
+    let sql = "CREATE FEATURE VIEW v ENTITY who WINDOWS (LIFETIME) AS SELECT t.subject AS who, count(*) AS n, \
+        sum(r.rate * t.minutes) AS paid, count(c.place) AS placed, last(c.place) AS latest, \
+        count(*) FILTER (WHERE extract(hour FROM local_time(t.time)) = 3) AS at_three FROM task_completed t \
+        LEFT JOIN rates r ON r.code = t.project LEFT JOIN context_changed c ON c.subject = t.subject GROUP BY who";
+    let registry =
+        Registry::with_tables(&catalogue, std::slice::from_ref(&rates), &[("v.sql", sql)]).unwrap();
+    let reference = Reference::new(&catalogue, registry.tables(), &registry.views()[0].definition).unwrap();
+    let signals = tasks(
+        &catalogue,
+        &[
+            Task("ada", "1", HOUR, Some(1), "a"),
+            Task("ada", "2", 5 * HOUR, Some(1), "a"),
+            Task("ada", "3", 6 * HOUR, Some(1), "nothing"),
+            Task("ada", "4", 7 * HOUR, Some(2), "b"),
+        ],
+    );
+    // At home from two o'clock; in a zone two hours ahead of UTC from one o'clock, which is three there.
+    let changes = place(
+        &catalogue,
+        &[(2 * HOUR, "place", "home"), (HOUR, "time_zone", "Africa/Harare"), (7 * HOUR + 1, "place", "work")],
+    );
+    let of =
+        |table: &str| Ok(vec![if table == "task_completed" { signals.clone() } else { changes.clone() }]);
+    assert_eq!(reference.tables().collect::<Vec<_>>(), ["task_completed", "context_changed"]);
+    let values = reference.values(of, "ada", 8 * HOUR).unwrap();
+    let wanted =
+        [Value::Int(4), Value::Int(10 + 20 + 14), Value::Int(3), Value::Text("home".into()), Value::Int(1)];
+    assert_eq!(values, wanted);
 }
 
 #[test]
