@@ -17,8 +17,9 @@ use arrow::{
 use datafusion::common::{Result, exec_datafusion_err, plan_err};
 
 use super::{
+    arguments::Arguments,
     codec::{Reader, put_bytes, put_number, put_signed},
-    family::{Arguments, Family, Function},
+    family::{Family, Function},
     keys::{Keys, Kind},
 };
 

@@ -22,8 +22,9 @@ use datafusion::common::{Result, plan_err};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
+    arguments::Arguments,
     codec::Reader,
-    family::{Arguments, Family, Function},
+    family::{Family, Function},
     keys::{Keys, Kind},
 };
 

@@ -14,8 +14,9 @@ use arrow::{
 use datafusion::common::{Result, plan_err};
 
 use super::{
+    arguments::Arguments,
     codec::{Reader, put_number},
-    family::{Arguments, Family, Function},
+    family::{Family, Function},
     keys::{Keys, Kind, float},
     quantile::interpolated,
 };

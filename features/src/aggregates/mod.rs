@@ -18,12 +18,14 @@
 //! | module | what |
 //! |---|---|
 //! | `family` | what they have in common: summaries, and the ways DataFusion asks for them |
+//! | `arguments` | constant arguments |
 //! | `keys` | values as bytes |
 //! | `codec` | numbers and text in states |
 //! | `distinct`, `quantile`, `exact`, `top_k`, `bounded`, `streak`, `extreme` | the functions |
 //! | `admitted` | which aggregates a view may use |
 
 mod admitted;
+mod arguments;
 mod bounded;
 mod codec;
 mod distinct;

@@ -25,8 +25,9 @@ use arrow::{
 use datafusion::common::{Result, plan_err};
 
 use super::{
+    arguments::Arguments,
     codec::{Reader, put_number, put_signed},
-    family::{Arguments, Family, Function},
+    family::{Family, Function},
 };
 
 /// So many different values are kept exactly.

@@ -22,8 +22,9 @@ use datafusion::{
 };
 
 use super::{
+    arguments::Arguments,
     codec::{Reader, put_number, put_signed},
-    family::{Arguments, Family, Function},
+    family::{Family, Function},
 };
 
 const DAY: i64 = 86_400_000;

@@ -15,8 +15,9 @@ use arrow::{array::ArrayRef, datatypes::DataType};
 use datafusion::common::{Result, plan_err};
 
 use super::{
+    arguments::Arguments,
     codec::{Reader, put_bytes, put_number},
-    family::{Arguments, Family, Function},
+    family::{Family, Function},
     keys::{Keys, Kind},
 };
 

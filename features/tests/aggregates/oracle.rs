@@ -10,7 +10,7 @@ use datafusion::logical_expr::EmitTo;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 
-use super::{accumulator, lower, rows};
+use super::support::{accumulator, lower, rows};
 
 /// The value over all rows.
 fn whole(sql: &str, batch: &RecordBatch) -> ArrayRef {
