@@ -63,11 +63,11 @@ pub async fn quality(
         let now = clock();
         let waiting = unapplied.look(log.end(Topic::Signals), &store.applied().position(), now);
         gauge!(stream_jobs::metrics::UNAPPLIED).set(waiting as f64 / 1e3);
-        if looks % EXPORT_EVERY == 0 {
+        if looks.is_multiple_of(EXPORT_EVERY) {
             let store = store.clone();
             let _ = tokio::task::spawn_blocking(move || store.quality().export(now, waiting)).await;
         }
-        if looks % SAVE_EVERY == 0 {
+        if looks.is_multiple_of(SAVE_EVERY) {
             save(store.clone(), file.clone()).await;
         }
     }

@@ -23,7 +23,7 @@ fn task(catalogue: &Catalogue, who: &str, id: u64, minutes: i64) -> Record {
     let data = serde_json::json!({"minutes": minutes});
     Record {
         kind: kind.name.clone(),
-        id: id.to_string().into(),
+        id: id.to_string(),
         source: "test".into(),
         subject: who.into(),
         time: NOW - 60_000 * id as Millis,

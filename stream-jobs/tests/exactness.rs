@@ -241,7 +241,7 @@ fn look(
 fn config() -> ProptestConfig {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     // The seed is printed, so that a run of many cases can be had again.
-    let seed = number("KAIROS_EXACTNESS_SEED").unwrap_or_else(|| rand::random());
+    let seed = number("KAIROS_EXACTNESS_SEED").unwrap_or_else(rand::random);
     let cases = number("KAIROS_EXACTNESS_CASES").unwrap_or(48) as u32;
     println!("KAIROS_EXACTNESS_SEED={seed} KAIROS_EXACTNESS_CASES={cases}");
     let rng_seed = RngSeed::Fixed(seed);

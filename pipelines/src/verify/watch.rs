@@ -46,7 +46,7 @@ impl Watch {
                 counter!(name, "view" => c.view().name.clone()).increment(0);
             }
         }
-        Ok(Watch { store: store, checkers, next: Vec::new(), rng })
+        Ok(Watch { store, checkers, next: Vec::new(), rng })
     }
 
     /// Compares one view of one entity, as it is now and as of one instant. May take some milliseconds, and
