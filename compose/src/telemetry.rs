@@ -33,6 +33,7 @@ pub fn start() -> Result<PrometheusHandle> {
     ingest::telemetry::describe();
     features::offline::metrics::describe();
     features::quality::metrics::describe();
+    features::udf::metrics::describe();
     pipelines::verify::watch::describe();
     stream_jobs::metrics::describe();
     scorer::telemetry::describe();

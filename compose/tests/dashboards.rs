@@ -26,13 +26,14 @@ use serde_json::{Value, json};
 use support::Server;
 
 /// Counters that a healthy run may never touch, so that Prometheus does not know them. Each with the reason.
-const MAY_BE_SILENT: [(&str, &str); 10] = [
+const MAY_BE_SILENT: [(&str, &str); 11] = [
     ("kairos_feature_drift_psi", "no week has passed yet"),
     ("kairos_ingest_future_clamped_total", "future times are refused by default, not clamped"),
     ("kairos_ingest_log_failures_total", "the log takes everything"),
     ("kairos_log_failed_commits_total", "the disk works"),
     ("kairos_stream_checkpoint_failures_total", "checkpoints succeed"),
     ("kairos_stream_late_total", "nothing comes later than its view allows"),
+    ("kairos_udf_panics_total", "no user function is installed"),
     ("kairos_scorer_rewards_foreign_total", "the context's list of features has not changed"),
     ("kairos_http_refused_total", "nobody is turned away at the gate"),
     (r#"status=~"5.."}"#, "no request fails"),

@@ -10,6 +10,7 @@
 //! | [`source`], `signature` | the file: name, types, dependencies, what is refused |
 //! | [`builder`] | the crate around it, and cargo |
 //! | [`folder`] | the functions installed: `NAME.rs`, `NAME.so`, `NAME.json` |
+//! | [`metrics`] | values lost to panics, counted |
 //! | [`shipped`] | functions that come with the program |
 //! | `abi`, `plugin` | the library, loaded and called: the only unsafe code |
 //! | `scalar`, `aggregate` | what DataFusion sees |
@@ -18,6 +19,7 @@ mod abi;
 mod aggregate;
 pub mod builder;
 pub mod folder;
+pub mod metrics;
 pub mod plugin;
 mod scalar;
 pub mod shipped;

@@ -1,18 +1,25 @@
 //! A function's library, loaded, and calls into it.
 #![allow(unsafe_code)]
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
 
 use arrow::{
-    array::{Array, ArrayRef, BinaryArray, Float64Array, StringArray},
-    compute::cast,
+    array::{Array, ArrayRef, BinaryArray, Float64Array, StringArray, new_null_array},
+    compute::{cast, concat},
     datatypes::DataType,
 };
 use datafusion::error::DataFusionError;
 use libloading::Library;
 
 use super::{
-    abi,
+    abi, metrics,
     source::{Kind, Source},
 };
 use crate::error::FeatureError;
@@ -25,6 +32,10 @@ pub struct Plugin {
     source: Source,
     run: abi::Run,
     panic_line: Option<extern "C" fn() -> u32>,
+    /// Line of the last panic.
+    line: AtomicU32,
+    /// Whether a panic was logged.
+    told: AtomicBool,
 }
 
 impl fmt::Debug for Plugin {
@@ -72,9 +83,10 @@ impl Plugin {
                 // From the first call on, the library's panics are kept by their line and not printed.
                 line();
             }
+            metrics::loaded(&source.name);
             // Never unloaded: threads may hold values of it that are dropped when they end.
             std::mem::forget(loaded);
-            Ok(Plugin { source, run, panic_line })
+            Ok(Plugin { source, run, panic_line, line: AtomicU32::new(0), told: AtomicBool::new(false) })
         }
     }
 
@@ -83,13 +95,37 @@ impl Plugin {
         &self.source
     }
 
-    /// Calls the function with a column for each argument: row by row, or once with the columns as lists.
+    /// Calls the function with a column for each argument: row by row, or once with the columns as lists. NULL
+    /// stands for what made the function panic: one value must not stand in the way of all others, and every
+    /// computation of it gives the same. Such values are counted.
     ///
     /// # Errors
-    /// A panic of the function, which loses nothing but the call.
+    /// Arguments, or a result, that are not those of the source.
     pub fn call(&self, arguments: &[ArrayRef]) -> Result<ArrayRef, DataFusionError> {
-        let name = &self.source.name;
-        let fails = |what: String| DataFusionError::Execution(format!("user function {name}(): {what}"));
+        match self.attempt(arguments)? {
+            Some(result) => Ok(result),
+            None if self.source.kind == Kind::Aggregate || arguments[0].len() <= 1 => {
+                metrics::panicked(&self.source.name);
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        function = self.source.name,
+                        line = self.line.load(Ordering::Relaxed),
+                        "a user function panicked; the value is NULL; mend the function and add it again"
+                    );
+                }
+                Ok(new_null_array(&self.source.returns, 1))
+            }
+            None => {
+                let (rows, half) = (arguments[0].len(), arguments[0].len() / 2);
+                let part = |from, len| arguments.iter().map(|a| a.slice(from, len)).collect::<Vec<_>>();
+                let (first, second) = (self.call(&part(0, half))?, self.call(&part(half, rows - half))?);
+                Ok(concat(&[first.as_ref(), second.as_ref()])?)
+            }
+        }
+    }
+
+    /// `None` after a panic, which loses nothing but the call.
+    fn attempt(&self, arguments: &[ArrayRef]) -> Result<Option<ArrayRef>, DataFusionError> {
         let rows = arguments.first().map_or(0, |a| a.len());
         let fitting = arguments.len() == self.source.arguments.len()
             && arguments
@@ -98,41 +134,36 @@ impl Plugin {
                 .all(|(a, declared)| a.len() == rows && *a.data_type() == declared.data_type);
         if !fitting {
             let found: Vec<_> = arguments.iter().map(|a| a.data_type().to_string()).collect();
-            return Err(fails(format!(
-                "called with ({}), it is {}",
-                found.join(", "),
-                self.source.signature()
-            )));
+            let what = format!("called with ({}), it is {}", found.join(", "), self.source.signature());
+            return Err(self.fails(what));
         }
-        let lent = abi::arguments(arguments).map_err(&fails)?;
+        let lent = abi::arguments(arguments).map_err(|e| self.fails(e))?;
         // SAFETY: `run` is the library's `__run`, which stays loaded; the arguments have number and types of the
         // source it was built from.
         let answer = unsafe { (self.run)(lent) };
         let result = match answer {
-            abi::Answer::Ok(result) => abi::take(result, &self.source.returns).map_err(&fails)?,
-            abi::Answer::Err => return Err(fails(self.panic())),
+            abi::Answer::Ok(result) => abi::take(result, &self.source.returns).map_err(|e| self.fails(e))?,
+            abi::Answer::Err => {
+                self.line.store(self.panic_line.map_or(0, |line| line()), Ordering::Relaxed);
+                return Ok(None);
+            }
         };
         let wanted = if self.source.kind == Kind::Aggregate { 1 } else { rows };
         if result.len() != wanted {
-            return Err(fails(format!("gave {} values for {wanted}", result.len())));
+            return Err(self.fails(format!("gave {} values for {wanted}", result.len())));
         }
-        Ok(result)
+        Ok(Some(result))
     }
 
-    fn panic(&self) -> String {
-        match self.panic_line.map(|line| line()) {
-            Some(line) if line > 0 => {
-                format!("panicked at line {line} of its source; mend it and add it again")
-            }
-            _ => "panicked; mend it and add it again".into(),
-        }
+    fn fails(&self, what: String) -> DataFusionError {
+        DataFusionError::Execution(format!("user function {}(): {what}", self.source.name))
     }
 
     /// Calls it with sample values (zero, one, halves, large, negative, NULL, none at all) and tells whether it
     /// answers as its source says.
     ///
     /// # Errors
-    /// As of a call.
+    /// As of a call; a panic, with the line of the source.
     pub fn try_out(&self) -> Result<(), DataFusionError> {
         let sample = |t: &DataType| -> Result<ArrayRef, DataFusionError> {
             let array: ArrayRef = match t {
@@ -157,7 +188,13 @@ impl Plugin {
         let types = self.source.arguments.iter().map(|a| &a.data_type);
         let columns = types.map(sample).collect::<Result<Vec<_>, _>>()?;
         for (from, len) in [(0, 5), (1, 2), (2, 1), (3, 1)] {
-            self.call(&columns.iter().map(|c| c.slice(from, len)).collect::<Vec<_>>())?;
+            let sample: Vec<_> = columns.iter().map(|c| c.slice(from, len)).collect();
+            if self.attempt(&sample)?.is_none() {
+                let line = self.line.load(Ordering::Relaxed);
+                return Err(
+                    self.fails(format!("panicked at line {line} of its source; give None, or mend it"))
+                );
+            }
         }
         Ok(())
     }
