@@ -6,9 +6,11 @@
 //! definitions that are gone are dropped.
 
 mod load;
+mod watched;
 
 use std::{
     collections::HashSet,
+    fs::File,
     path::Path,
     sync::{Arc, Weak},
 };
@@ -25,6 +27,8 @@ use ingest::{
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use crate::{entities::Entities, error::JobError};
+use watched::Watched;
+pub use watched::{StateHook, StateOp};
 
 /// View version (8 bytes, big-endian), then the entity.
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
@@ -82,17 +86,30 @@ pub struct Restored {
 }
 
 impl Checkpoint {
-    /// Opens or makes the file.
-    pub fn open(path: &Path) -> Result<Self, JobError> {
+    /// Opens or makes the file; `hook` sees every change to it.
+    pub fn open(path: &Path, hook: Option<&StateHook>) -> Result<Self, JobError> {
         let file = path.display().to_string();
-        let db = Database::builder().set_cache_size(CACHE).create(path).map_err(|e| failed(&file, e))?;
+        if !path.exists() {
+            create(path).map_err(|e| failed(&file, e))?;
+        }
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE);
+        let db = match hook {
+            None => builder.create(path).map_err(|e| failed(&file, e))?,
+            Some(hook) => {
+                let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
+                let opened = options.map_err(|e| failed(&file, e))?;
+                let watched = Watched::new(opened, hook.clone()).map_err(|e| failed(&file, e))?;
+                builder.create_with_backend(watched).map_err(|e| failed(&file, e))?
+            }
+        };
         Ok(Checkpoint { db: Arc::new(db), file })
     }
 
     /// Replaces the file by an empty one.
-    pub fn start_over(path: &Path) -> Result<Self, JobError> {
+    pub fn start_over(path: &Path, hook: Option<&StateHook>) -> Result<Self, JobError> {
         std::fs::remove_file(path).map_err(|e| failed(&path.display().to_string(), e))?;
-        Self::open(path)
+        Self::open(path, hook)
     }
 
     /// Where the events of rows in the checkpoint can be read from, as long as it is open.
@@ -281,6 +298,22 @@ impl ChunkSource for SavedChunks {
             ))
         })
     }
+}
+
+/// Makes the file under another name first: half of one is none, and would stop the next start.
+fn create(path: &Path) -> Result<(), redb::Error> {
+    let unfinished = path.with_extension("new");
+    match std::fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    drop(Database::create(&unfinished)?);
+    File::open(&unfinished)?.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn failed(file: &str, e: impl std::fmt::Display) -> JobError {

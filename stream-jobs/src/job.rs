@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     backfill::{Backfills, Piece, Progress},
-    checkpoint::{Checkpoint, Delta},
+    checkpoint::{Checkpoint, Delta, StateHook},
     decode::{Decoded, decode},
     entities::PARTS,
     error::JobError,
@@ -53,6 +53,8 @@ pub struct JobOptions {
     pub memory_budget: usize,
     /// History rows not yet durable at which a checkpoint is made early, in bytes.
     pub history_buffer: usize,
+    /// Sees every change to the file of the checkpoint; for tests of crashes.
+    pub state_hook: Option<StateHook>,
 }
 
 impl JobOptions {
@@ -66,6 +68,7 @@ impl JobOptions {
             idle_after: Duration::from_secs(60),
             memory_budget: 1 << 30,
             history_buffer: 256 << 20,
+            state_hook: None,
         }
     }
 }
@@ -133,7 +136,7 @@ impl Job {
         options: JobOptions,
     ) -> Result<Self, JobError> {
         let views = features.registry().views().to_vec();
-        let mut checkpoint = Checkpoint::open(&options.checkpoint_file)?;
+        let mut checkpoint = Checkpoint::open(&options.checkpoint_file, options.state_hook.as_ref())?;
         let partitions = log.partitions(Topic::Signals);
         let mut shards: Vec<Shard> = (0..partitions).map(|p| Shard::new(p, &views)).collect();
         let budget = options.memory_budget;
@@ -143,7 +146,7 @@ impl Job {
             // what both need.
             tracing::warn!("history is behind the checkpoint; both are built again from the log");
             drop(checkpoint);
-            checkpoint = Checkpoint::start_over(&options.checkpoint_file)?;
+            checkpoint = Checkpoint::start_over(&options.checkpoint_file, options.state_hook.as_ref())?;
             restored = checkpoint.load(&views, budget)?;
         }
         for (p, t) in restored.watermarks {

@@ -411,7 +411,7 @@ fn a_dropped_version_is_gone_from_everywhere() {
     assert_eq!(engine.registry.describe().len(), 1);
     assert_eq!(engine.rows("features_tasks"), plainly(&signals, minutes));
     drop(engine);
-    let state = Checkpoint::open(&dir.path().join("state.redb")).unwrap();
+    let state = Checkpoint::open(&dir.path().join("state.redb"), None).unwrap();
     assert!(state.load(std::slice::from_ref(&dropped), usize::MAX).unwrap().rows.is_empty());
     assert_eq!(versions.read().unwrap().len(), 1);
 }
