@@ -246,13 +246,13 @@ fn signals(seed: u64) -> Vec<Vec<(u32, &'static str, &'static str, i64, serde_js
             ),
         }
     };
-    (0..3).map(|_| (0..6).map(|_| one()).collect()).collect()
+    (0..6).map(|_| (0..4).map(|_| one()).collect()).collect()
 }
 
 #[test]
 fn a_crash_between_any_two_steps_changes_nothing() {
-    // One seed is a few hundred crashes.
-    let seeds = std::env::var("KAIROS_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    // One seed is a hundred crashes.
+    let seeds = std::env::var("KAIROS_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     for seed in 0..seeds {
         let dir = tempfile::tempdir().unwrap();
         let catalogue = Arc::new(Catalogue::load(&[]).unwrap());
@@ -297,7 +297,7 @@ fn a_crash_between_any_two_steps_changes_nothing() {
 
         let images = std::mem::take(&mut crashes.lock().taken);
         println!("seed {seed}: {} crashes", images.len());
-        assert!(images.len() > 100, "only {} steps were watched", images.len());
+        assert!(images.len() > 60, "only {} steps were watched", images.len());
         for (step, image) in images.into_iter().enumerate() {
             let again = dir.path().join("again");
             let _ = fs::remove_dir_all(&again);
