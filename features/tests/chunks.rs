@@ -24,11 +24,18 @@ const VIEWS: &str = "CREATE FEATURE VIEW finite ENTITY u WINDOWS (5 SECONDS, 1 M
       max(minutes) FILTER (WHERE minutes < 8) AS most, count(DISTINCT project) AS projects, count(DISTINCT minutes) AS lengths,
       first(project) AS opened, last(project) AS closed, last(minutes) FILTER (WHERE minutes > 3) AS long,
       stddev(minutes) AS spread, bool_and(minutes > 2) AS fine, bit_xor(minutes) AS bits, max(time) AS latest,
-      sum(minutes) FILTER (WHERE project = 'rare') AS rare
+      sum(minutes) FILTER (WHERE project = 'rare') AS rare,
+      last_n(project, 3) AS newest, first_n(minutes, 2) AS oldest, array_agg(minutes, 4) AS row,
+      top_k(project, 2) AS often, approx_distinct(minutes) AS about, approx_percentile_cont(minutes, 0.9) AS high,
+      median(minutes) AS middle, percentile_cont(minutes, 0.3) AS low
     FROM task_completed GROUP BY u;
     CREATE FEATURE VIEW endless ENTITY u WINDOWS (1 HOUR, LIFETIME) AS
     SELECT subject AS u, count(*) AS n, sum(minutes) AS total, avg(minutes) AS mean, count(DISTINCT project) AS projects,
-      first(project) AS opened, last(minutes) AS latest FROM task_completed GROUP BY u;";
+      first(project) AS opened, last(minutes) AS latest,
+      last_n(project, 3) AS newest, first_n(minutes, 2) AS oldest, array_agg(minutes, 4) AS row,
+      top_k(project, 2) AS often, approx_distinct(minutes) AS about, approx_percentile_cont(minutes, 0.9) AS high,
+      median(minutes) AS middle, percentile_cont(minutes, 0.3) AS low
+    FROM task_completed GROUP BY u;";
 
 const START: Millis = 1_700_000_000_000;
 
