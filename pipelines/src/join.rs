@@ -1,10 +1,17 @@
-//! `kairos features join`: a file of rows (entity, instant, anything else) gets the values that the entity's
-//! features had at that instant, as columns beside its own.
+//! `kairos features join`: rows (entity, instant, anything else) of a file, or of a table of history, get the
+//! values that the entity's features had at that instant, as columns beside their own.
 //!
-//! Rows keep their order. They are taken in pieces, so memory is bounded by a piece and its values; within a
-//! piece each entity's history is read once.
+//! Rows keep their order. What fits into the memory allowed is joined at once, each entity's history read once.
+//! More than that is first sorted by entity on disk ([`sorted`]), so that history is still read once, not once
+//! for every part of the file; a table comes sorted already.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+mod sorted;
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -21,14 +28,17 @@ use crate::{
     table::{Input, Output},
 };
 
-/// Rows of a piece.
-const PIECE: usize = 65_536;
+/// Memory for rows and values where nothing else is said, in bytes.
+pub const MEMORY: usize = 256 << 20;
+/// Bytes that a row takes while it is joined, about, and each of its values.
+const ROW_BYTES: usize = 160;
+const VALUE_BYTES: usize = 32;
 
 /// What to join.
 #[derive(Debug, Clone)]
 pub struct JoinJob {
-    /// File with the rows; CSV, NDJSON or Parquet by its extension.
-    pub input: PathBuf,
+    /// The rows.
+    pub input: Rows,
     /// File to write; its form by its extension too.
     pub output: PathBuf,
     /// Column that names the entity.
@@ -37,6 +47,31 @@ pub struct JoinJob {
     pub as_of: String,
     /// Which signals count; training sets want [`Known::ByThen`].
     pub known: Known,
+    /// Bytes of memory for rows and values; one entity's signals and the columns of `input` come on top.
+    pub memory: usize,
+}
+
+/// Where the rows of a join come from.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// A file; CSV, NDJSON or Parquet by its extension.
+    File(PathBuf),
+    /// A table of history.
+    Table(String),
+}
+
+impl JoinJob {
+    /// How many rows are joined together.
+    fn piece(&self, prepared: &Prepared) -> usize {
+        (self.memory / (ROW_BYTES + VALUE_BYTES * prepared.names.len())).max(1_024)
+    }
+
+    fn open(&self, history: &dyn OfflineStore) -> Result<Input, PipelineError> {
+        match &self.input {
+            Rows::File(file) => Input::open(file, &[&self.entity, &self.as_of]),
+            Rows::Table(table) => Input::table(history, table),
+        }
+    }
 }
 
 /// What a join did.
@@ -59,63 +94,101 @@ pub fn run(
     job: &JoinJob,
     progress: &ProgressBar,
 ) -> Result<JoinReport, PipelineError> {
-    let mut input = Input::open(&job.input, &[&job.entity, &job.as_of])?;
+    let input = job.open(history)?;
     let columns = (input.column(&job.entity)?, input.column(&job.as_of)?);
     let taken: HashSet<String> = input.schema().fields().iter().map(|f| f.name().clone()).collect();
     if let Some(name) = prepared.names.iter().find(|n| taken.contains(n.as_ref())) {
-        return Err(PipelineError::input(
-            &job.input,
-            format!("it already has a column `{name}`; rename that"),
-        ));
+        return Err(input.wrong(format!("it already has a column `{name}`; rename that")));
     }
     progress.set_length(input.rows);
     if let Ok(style) =
-        ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left")
+        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} rows, {per_sec}, {eta} left")
     {
         progress.set_style(style);
     }
-    let mut report = JoinReport::default();
-    let mut output: Option<Output> = None;
-    let own = input.schema();
-    loop {
-        let piece = next_piece(&mut input, &own).transpose()?;
-        let Some(piece) = piece.or_else(|| output.is_none().then(|| RecordBatch::new_empty(own.clone())))
-        else {
-            break;
-        };
-        let rows = questions(job, &piece, columns, report.rows)?;
-        let joined = past::join(history, prepared, &rows, job.known)?;
-        let wide = beside(&piece, &joined.values).map_err(|e| PipelineError::input(&job.output, e))?;
-        let to = match &mut output {
-            Some(to) => to,
-            None => output.insert(Output::create(&job.output, wide.schema_ref())?),
-        };
-        to.write(&wide)?;
-        report.rows += wide.num_rows() as u64;
-        report.with_late_signals += joined.with_late_signals as u64;
-        progress.set_position(report.rows);
-    }
-    if let Some(output) = output {
-        output.finish()?;
-    }
+    let join = Join { history, prepared, job, columns, piece: job.piece(prepared), progress };
+    let fits = input.rows <= join.piece as u64 || matches!(job.input, Rows::Table(_));
+    let report = if fits { join.as_they_come(input)? } else { join.sorted(input)? };
     progress.finish();
     Ok(report)
 }
 
-fn next_piece(input: &mut Input, schema: &SchemaRef) -> Option<Result<RecordBatch, PipelineError>> {
-    let (mut batches, mut rows) = (Vec::new(), 0);
-    while rows < PIECE {
-        match input.next() {
-            Some(Ok(batch)) => {
-                rows += batch.num_rows();
-                batches.push(batch);
-            }
-            Some(Err(e)) => return Some(Err(e)),
-            None => break,
+/// A join under way.
+struct Join<'a> {
+    history: &'a dyn OfflineStore,
+    prepared: &'a Prepared,
+    job: &'a JoinJob,
+    /// Places of entity and instant.
+    columns: (usize, usize),
+    /// Rows joined together.
+    piece: usize,
+    progress: &'a ProgressBar,
+}
+
+impl Join<'_> {
+    /// Piece by piece in the order of the rows.
+    fn as_they_come(&self, mut input: Input) -> Result<JoinReport, PipelineError> {
+        let mut report = JoinReport::default();
+        let mut to = Joined::new(&self.job.output);
+        let own = input.schema();
+        while let Some(piece) = next_piece(&mut input, &own, self.piece)? {
+            let rows = questions(self.job, &input, &piece, self.columns, report.rows)?;
+            let joined = past::join(self.history, self.prepared, &rows, self.job.known)?;
+            to.write(&piece, &joined.values)?;
+            report.rows += piece.num_rows() as u64;
+            report.with_late_signals += joined.with_late_signals as u64;
+            self.progress.set_position(report.rows);
         }
+        if report.rows == 0 {
+            let nothing = past::join::<&str>(self.history, self.prepared, &[], self.job.known)?;
+            to.write(&RecordBatch::new_empty(own), &nothing.values)?;
+        }
+        to.finish()?;
+        Ok(report)
+    }
+}
+
+/// The output, begun with its first rows.
+struct Joined<'a> {
+    file: &'a Path,
+    to: Option<Output>,
+}
+
+impl<'a> Joined<'a> {
+    fn new(file: &'a Path) -> Self {
+        Joined { file, to: None }
+    }
+
+    /// Rows, and the values beside them.
+    fn write(&mut self, own: &RecordBatch, values: &RecordBatch) -> Result<(), PipelineError> {
+        let wide = beside(own, values).map_err(|e| PipelineError::input(self.file, e))?;
+        let to = match &mut self.to {
+            Some(to) => to,
+            None => self.to.insert(Output::create(self.file, wide.schema_ref())?),
+        };
+        to.write(&wide)
+    }
+
+    fn finish(self) -> Result<(), PipelineError> {
+        self.to.map_or(Ok(()), Output::finish)
+    }
+}
+
+/// The next rows of an input, about `most` of them.
+fn next_piece(
+    input: &mut Input,
+    schema: &SchemaRef,
+    most: usize,
+) -> Result<Option<RecordBatch>, PipelineError> {
+    let (mut batches, mut rows) = (Vec::new(), 0);
+    while rows < most
+        && let Some(batch) = input.next().transpose()?
+    {
+        rows += batch.num_rows();
+        batches.push(batch);
     }
     let whole = || concat_batches(schema, &batches).map_err(|e| PipelineError::Features(damaged(&e)));
-    (rows > 0).then(whole)
+    (rows > 0).then(whole).transpose()
 }
 
 fn damaged(error: &dyn ToString) -> features::FeatureError {
@@ -125,13 +198,14 @@ fn damaged(error: &dyn ToString) -> features::FeatureError {
 /// The entity and instant of each row; `before` rows came earlier.
 fn questions(
     job: &JoinJob,
+    input: &Input,
     piece: &RecordBatch,
     (entity, as_of): (usize, usize),
     before: u64,
 ) -> Result<Vec<(String, Millis)>, PipelineError> {
     let wrong = |row: usize, what: String| {
         let row = before + row as u64 + 1;
-        PipelineError::input(&job.input, format!("row {row}: {what}"))
+        input.wrong(format!("row {row}: {what}"))
     };
     let entities = cast(piece.column(entity), &DataType::Utf8).map_err(|e| wrong(0, e.to_string()))?;
     let entities = entities.as_string::<i32>();

@@ -1,4 +1,5 @@
-//! Files of rows: CSV, NDJSON and Parquet, told apart by their extension.
+//! Rows to read and to write: files of CSV, NDJSON and Parquet, told apart by their extension, and tables of
+//! history.
 
 use std::{
     fs::File,
@@ -8,13 +9,14 @@ use std::{
 };
 
 use arrow::{
-    array::RecordBatchReader,
+    array::{RecordBatchIterator, RecordBatchReader},
     csv,
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
     json,
     record_batch::RecordBatch,
 };
+use features::offline::{HistoryError, OfflineStore, ScanFilter};
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 use crate::error::PipelineError;
@@ -45,7 +47,7 @@ impl Format {
     }
 }
 
-/// A file opened for reading.
+/// A file or table opened for reading.
 pub struct Input {
     file: PathBuf,
     /// How many rows it has.
@@ -84,6 +86,28 @@ impl Input {
             }
         };
         Ok(Input { file: file.to_owned(), rows, reader })
+    }
+
+    /// Opens a table of history: ordered by entity, then time. How many rows it has is an estimate.
+    ///
+    /// # Errors
+    /// A table that is not there, with those that are; history that cannot be read.
+    pub fn table(history: &dyn OfflineStore, table: &str) -> Result<Input, PipelineError> {
+        let failed = |e: HistoryError| PipelineError::Features(e.into());
+        let name = Path::new(table);
+        let Some(schema) = history.schema(table).map_err(failed)? else {
+            let known = history.tables().map_err(failed)?.join(", ");
+            return Err(PipelineError::input(name, format!("history has no such table; it has {known}")));
+        };
+        let rows = history.estimate_rows(table, &ScanFilter::default()).map_err(failed)?;
+        let batches = history.stream(table, &ScanFilter::default()).map_err(failed)?;
+        let batches = batches.map(|b| b.map_err(|e| ArrowError::ExternalError(Box::new(e))));
+        Ok(Input { file: name.to_owned(), rows, reader: Box::new(RecordBatchIterator::new(batches, schema)) })
+    }
+
+    /// The error for something in it that cannot be used.
+    pub fn wrong(&self, what: impl ToString) -> PipelineError {
+        PipelineError::input(&self.file, what)
     }
 
     /// Its columns.

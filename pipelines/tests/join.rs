@@ -25,7 +25,7 @@ use ingest::{
 };
 use pipelines::{
     PipelineError,
-    join::{JoinJob, JoinReport, Known, run},
+    join::{JoinJob, JoinReport, Known, MEMORY, Rows, run},
 };
 use proptest::prelude::*;
 
@@ -170,11 +170,12 @@ fn some_tasks() -> Vec<Task> {
 
 fn job(dir: &Path, input: &str, output: &str) -> JoinJob {
     JoinJob {
-        input: dir.join(input),
+        input: Rows::File(dir.join(input)),
         output: dir.join(output),
         entity: "user".into(),
         as_of: "at".into(),
         known: Known::ByThen,
+        memory: MEMORY,
     }
 }
 
@@ -223,6 +224,62 @@ fn every_form_says_the_same() {
     }
     let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
     assert_eq!(read("a.csv"), read("b.csv"));
+}
+
+/// Rows in no order, more than may be in memory: sorted on disk, joined, and back in their order.
+#[test]
+fn more_rows_than_memory_holds_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let mut rows = String::from("note,user,at\n");
+    for i in 0..9_000u64 {
+        let shuffled = i * 7_919 % 9_000;
+        rows.push_str(&format!("n{i},u{},{}\n", shuffled % 11, (shuffled % 60) * HOUR as u64 / 2));
+    }
+    fs::write(path.join("rows.csv"), rows).unwrap();
+    let tasks: Vec<Task> = (0..200)
+        .map(|i| Task { who: (i % 9) as u8, time: i * HOUR / 8, delay: i % 5 * HOUR, minutes: Some(i % 60) })
+        .collect();
+    let world = world(&tasks, 50);
+    let mut reports = Vec::new();
+    for (memory, output) in [(MEMORY, "whole.parquet"), (0, "sorted.parquet")] {
+        let job = JoinJob { memory, ..job(path, "rows.csv", output) };
+        reports.push(run(&world.history, &world.prepared, &job, &ProgressBar::hidden()).unwrap());
+    }
+    assert_eq!(reports[0], reports[1]);
+    assert!(reports[0].rows == 9_000 && reports[0].with_late_signals > 0, "{reports:?}");
+    let read = |name: &str| {
+        let input = pipelines::table::Input::open(&path.join(name), &[]).unwrap();
+        let schema = input.schema();
+        let batches: Vec<RecordBatch> = input.map(Result::unwrap).collect();
+        arrow::compute::concat_batches(&schema, &batches).unwrap()
+    };
+    assert_eq!(read("whole.parquet"), read("sorted.parquet"));
+    let left: Vec<_> = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "nothing stays of the sorting: {left:?}");
+}
+
+#[test]
+fn a_table_of_history_gives_rows_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(&some_tasks(), 2);
+    let of = |table: &str| JoinJob {
+        input: Rows::Table(table.into()),
+        entity: "subject".into(),
+        as_of: "time".into(),
+        known: Known::ByNow,
+        ..job(dir.path(), "", "out.ndjson")
+    };
+    let report = run(&world.history, &world.prepared, &of("task_completed"), &ProgressBar::hidden()).unwrap();
+    assert_eq!(report.rows, 4);
+    let written = fs::read_to_string(dir.path().join("out.ndjson")).unwrap();
+    let done: Vec<i64> = written
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["work.done_1d"].as_i64().unwrap())
+        .collect();
+    assert_eq!(done, [1, 2, 3, 1], "by person and time");
+    let error = run(&world.history, &world.prepared, &of("nothing"), &ProgressBar::hidden()).unwrap_err();
+    assert!(error.to_string().contains("it has task_completed"), "{error}");
 }
 
 #[test]

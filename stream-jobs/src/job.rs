@@ -374,7 +374,8 @@ impl Job {
 
     fn publish(&self, changes: Changes) -> Result<(), JobError> {
         for (view, count) in changes.late {
-            counter!(names::LATE, "view" => view.name.to_string()).increment(count as u64);
+            let kind = self.catalogue.by_table(&view.table).map_or_else(String::new, |k| k.name.clone());
+            counter!(names::LATE, "type" => kind, "view" => view.pinned_name()).increment(count as u64);
             self.quality.late(&view, count);
         }
         self.online.put_many(changes.rows)?;

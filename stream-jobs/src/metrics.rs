@@ -6,7 +6,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 pub const SIGNALS: &str = "kairos_stream_signals_total";
 /// Repeats left out.
 pub const DUPLICATES: &str = "kairos_stream_duplicates_total";
-/// Signals later than their view allows, by view; they count in values and in history all the same while
+/// Signals later than their view allows, by type and view; they count in values and in history all the same while
 /// a window can still reach them.
 pub const LATE: &str = "kairos_stream_late_total";
 /// Records of types that are no longer declared, left out.
@@ -43,7 +43,11 @@ pub const CHECKPOINT_PAUSE: &str = "kairos_stream_checkpoint_pause_seconds";
 pub fn describe() {
     describe_counter!(SIGNALS, Unit::Count, "Signals applied to feature views, by type");
     describe_counter!(DUPLICATES, Unit::Count, "Repeated signals left out by the stream job");
-    describe_counter!(LATE, Unit::Count, "Signals later than their view's allowed lateness, by view");
+    describe_counter!(
+        LATE,
+        Unit::Count,
+        "Signals later than their view's allowed lateness, by type and view"
+    );
     describe_counter!(UNDECLARED, Unit::Count, "Log records of undeclared types left out");
     describe_gauge!(LAG, Unit::Count, "Records between the end of the log and the stream job");
     describe_gauge!(UNAPPLIED, Unit::Seconds, "How long the oldest record that is not applied has waited");

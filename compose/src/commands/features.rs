@@ -14,7 +14,7 @@ use features::{
     quality::{FeatureQuality, Quality},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use pipelines::join::{JoinJob, Known};
+use pipelines::join::{JoinJob, Known, Rows};
 use serde_json::{Map, Value, json};
 
 use super::{history_to_read, instant};
@@ -72,8 +72,11 @@ pub enum FeaturesCommand {
 #[derive(Debug, Args)]
 pub struct JoinArgs {
     /// Rows: a .csv, .ndjson or .parquet file
-    #[arg(value_name = "FILE")]
-    input: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "table", conflicts_with = "table")]
+    input: Option<PathBuf>,
+    /// Rows of a table of history, such as impressions, each as of its time
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
     /// Where to write them with values; its form goes by its extension too
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -83,12 +86,15 @@ pub struct JoinArgs {
     /// Whole views; all when neither is given
     #[arg(id = "names_of_views", long = "view", value_name = "NAME", conflicts_with = "features")]
     views: Vec<String>,
-    /// Column that names the entity
-    #[arg(long, default_value = "entity", value_name = "COLUMN")]
-    entity: String,
-    /// Column with the instant: RFC 3339, or milliseconds since 1970
-    #[arg(long, default_value = "as_of", value_name = "COLUMN")]
-    as_of: String,
+    /// Column that names the entity [default: entity; subject for a table]
+    #[arg(long, value_name = "COLUMN")]
+    entity: Option<String>,
+    /// Column with the instant: RFC 3339, or milliseconds since 1970 [default: as_of; time for a table]
+    #[arg(long, value_name = "COLUMN")]
+    as_of: Option<String>,
+    /// Memory for rows and values, in MiB; more rows than fit are sorted on disk beside the output
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    memory: usize,
     /// Count every signal known today; otherwise only those that had arrived by a row's instant, as a
     /// training set wants
     #[arg(long)]
@@ -133,12 +139,18 @@ fn join(settings: &Settings, registry: &Registry, arguments: JoinArgs) -> Result
     let prepared = prepare(registry, &arguments.features, &arguments.views)?;
     let history = history_to_read(settings)?;
     let known = if arguments.with_hindsight { Known::ByNow } else { Known::ByThen };
+    let (input, entity, as_of) = match (arguments.input, arguments.table) {
+        (Some(file), _) => (Rows::File(file), "entity", "as_of"),
+        (None, Some(table)) => (Rows::Table(table), "subject", "time"),
+        (None, None) => return Err(Error::Input("name a file of rows, or a --table of history".into())),
+    };
     let job = JoinJob {
-        input: arguments.input,
+        input,
         output: arguments.output,
-        entity: arguments.entity,
-        as_of: arguments.as_of,
+        entity: arguments.entity.unwrap_or_else(|| entity.to_owned()),
+        as_of: arguments.as_of.unwrap_or_else(|| as_of.to_owned()),
         known,
+        memory: arguments.memory << 20,
     };
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let report =

@@ -75,7 +75,7 @@ pub async fn run(settings: &Settings, registry: Registry, arguments: VerifyArgs)
         None => process_seed()?,
     };
     let catalogue = crate::parts::catalogue(settings)?;
-    let all = || registry.current().map(|v| v.name.to_string()).collect();
+    let all = || registry.views().iter().map(|v| v.pinned_name()).collect();
     let names: Vec<String> = if arguments.views.is_empty() { all() } else { arguments.views };
     let checkers = names.iter().map(|name| Checker::new(&catalogue, &registry, name).map_err(told));
     let plan = Plan {
