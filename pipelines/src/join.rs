@@ -187,8 +187,14 @@ fn next_piece(
         rows += batch.num_rows();
         batches.push(batch);
     }
-    let whole = || concat_batches(schema, &batches).map_err(|e| PipelineError::Features(damaged(&e)));
-    (rows > 0).then(whole).transpose()
+    match batches.as_slice() {
+        [] => Ok(None),
+        [_] => Ok(batches.pop()),
+        _ => {
+            let whole = concat_batches(schema, &batches);
+            whole.map(Some).map_err(|e| PipelineError::Features(damaged(&e)))
+        }
+    }
 }
 
 fn damaged(error: &dyn ToString) -> features::FeatureError {

@@ -18,13 +18,13 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct BackfillArgs {
     /// Views, or versions as view@version; what is new or was cut off when none is named
-    #[arg(value_name = "VIEW")]
+    #[arg(id = "names_of_views", value_name = "VIEW")]
     views: Vec<String>,
     /// Values from this instant on, RFC 3339; from the beginning when unset
-    #[arg(long, value_name = "INSTANT", requires = "views")]
+    #[arg(long, value_name = "INSTANT", requires = "names_of_views")]
     from: Option<String>,
     /// Values up to this instant
-    #[arg(long, value_name = "INSTANT", requires = "views")]
+    #[arg(long, value_name = "INSTANT", requires = "names_of_views")]
     until: Option<String>,
 }
 
