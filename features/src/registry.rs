@@ -34,7 +34,7 @@ const BUILT_IN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/views.rs"
 const ENGINE_FORMAT: &str = "engine 4";
 
 /// The shortest beginning of a version that pins it.
-const SHORTEST_PIN: usize = 4;
+pub(crate) const SHORTEST_PIN: usize = 4;
 
 /// What views may stand on beside signal tables.
 #[derive(Debug, Clone, Default)]
@@ -200,6 +200,11 @@ impl Registry {
             compile(ctx, beside, &layout, definition, kept.text.clone(), self.views.len() as u32, false)
         });
         match compiled {
+            Ok(view) if *view.version_text != *kept.version => tracing::warn!(
+                view = kept.view,
+                version = kept.version,
+                "what an older version of a view stands on has changed, so it is not kept up; drop it"
+            ),
             Ok(view) if self.versions(&view.name).any(|v| v.version_text == view.version_text) => {}
             Ok(view) => self.views.push(Arc::new(view)),
             Err(e) => tracing::warn!(

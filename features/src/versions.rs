@@ -17,7 +17,7 @@ use arrow::array::AsArray;
 use crate::{
     error::FeatureError,
     offline::{OfflineStore, ScanFilter},
-    registry::Registry,
+    registry::{Registry, SHORTEST_PIN},
     view::View,
 };
 
@@ -116,6 +116,31 @@ impl Versions {
         match fs::remove_file(self.file(view)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.failed("write", &e)),
             _ => Ok(()),
+        }
+    }
+
+    /// Takes what `view@version` names out of the records, also where it is not valid any more; answers its full
+    /// name.
+    ///
+    /// # Errors
+    /// As [`forget`](Self::forget), and `Request` where nothing of that name is recorded.
+    pub fn forget_pinned(&self, registry: &Registry, pinned: &str) -> Result<String, FeatureError> {
+        let unknown = match registry.resolve(pinned) {
+            Ok(view) => return self.forget(view).map(|()| view.pinned_name()),
+            Err(unknown) => unknown,
+        };
+        let Some((name, pin)) = pinned.split_once('@').filter(|(_, pin)| pin.len() >= SHORTEST_PIN) else {
+            return Err(unknown);
+        };
+        let recorded = self.read()?;
+        let known = |k: &&Kept| registry.versions(&k.view).any(|v| *v.version_text == *k.version);
+        let fits = |k: &&Kept| k.view == name && k.version.starts_with(pin) && !known(k);
+        match recorded.iter().filter(fits).collect::<Vec<_>>().as_slice() {
+            [one] => {
+                fs::remove_file(&one.file).map_err(|e| self.failed("write", &e))?;
+                Ok(format!("{name}@{}", one.version))
+            }
+            _ => Err(unknown),
         }
     }
 

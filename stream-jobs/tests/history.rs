@@ -407,6 +407,14 @@ fn a_dropped_version_is_gone_from_everywhere() {
 
     let engine = world.open(NEW);
     assert!(engine.registry.resolve(&format!("tasks@{old}")).is_err());
+    // One that is not valid any more can be dropped all the same.
+    let broken = dir.path().join("views/tasks@0123456789abcdef.sql");
+    std::fs::write(&broken, OLD.replace("task_completed", "no_such_table")).unwrap();
+    let registry = world.registry(NEW);
+    assert_eq!(registry.views().len(), 1);
+    assert!(versions.forget_pinned(&registry, "tasks@0124").is_err());
+    assert_eq!(versions.forget_pinned(&registry, "tasks@0123").unwrap(), "tasks@0123456789abcdef");
+    assert!(!broken.exists());
     assert_eq!(engine.features.history().tables().unwrap(), ["features_tasks", "task_completed"]);
     assert_eq!(engine.registry.describe().len(), 1);
     assert_eq!(engine.rows("features_tasks"), plainly(&signals, minutes));

@@ -79,11 +79,10 @@ pub fn drop_version(settings: &Settings, pinned: &str) -> Result<()> {
     }
     let core = hold(settings)?;
     let registry = parts::registry(settings, &core.catalogue)?;
-    let view = registry.resolve(pinned).map_err(told)?;
-    parts::versions(settings).forget(view).map_err(told)?;
+    let dropped = parts::versions(settings).forget_pinned(&registry, pinned).map_err(told)?;
     // What is recorded no more goes from history and from the job's state.
     Features::open(settings, &core)?;
-    println!("{} is gone, with its values and state", view.pinned_name());
+    println!("{dropped} is gone, with its values and state");
     Ok(())
 }
 
