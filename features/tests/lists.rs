@@ -76,7 +76,8 @@ fn lists_come_back_from_history_and_from_the_past() {
     let mut kept: Vec<_> = (0..events.len()).map(|i| events.get(i)).collect();
     let events = EventBuffer::merge(EventList::default(), &mut kept, i64::MIN);
     let nobody = view.nothing(AT);
-    let values = view.evaluate(&[Kept { events: events.as_list().into(), ..nobody.clone() }, nobody]).unwrap();
+    let values =
+        view.evaluate(&[Kept { events: events.as_list().into(), ..nobody.clone() }, nobody]).unwrap();
     assert_lists(&values.iter().collect::<Vec<_>>());
     assert!(values.iter().all(|c| c.is_null(1)), "nothing is NULL and not an empty list");
 

@@ -13,7 +13,7 @@ use datafusion::{
     error::DataFusionError,
     execution::context::{SessionConfig, SessionContext},
     logical_expr::{
-        Expr, LogicalPlan, ScalarUDF, SortExpr, Volatility, expr::AggregateFunction,
+        Expr, ExprSchemable, LogicalPlan, ScalarUDF, SortExpr, Volatility, expr::AggregateFunction,
         simplify::SimplifyContext,
     },
     optimizer::simplify_expressions::ExprSimplifier,
@@ -172,13 +172,14 @@ impl TakeApart<'_> {
         let zone = self.zone(&mut source, &aggregate.aggr_expr, &top.expr)?;
         let mut filters = Vec::new();
         for f in &source.filters {
-            filters.push(self.physical(&self.with_zone(f.clone())?, &source.joined)?);
+            filters.push(self.physical(&self.with_zone(f.clone(), &source.joined)?, &source.joined)?);
         }
 
         let mut aggregates = Vec::new();
         let mut ordered = false;
         for e in &aggregate.aggr_expr {
-            let (e, by_time) = self.aggregate(&self.with_zone(e.clone())?, &source.joined, &order)?;
+            let (e, by_time) =
+                self.aggregate(&self.with_zone(e.clone(), &source.joined)?, &source.joined, &order)?;
             ordered |= by_time;
             aggregates.push(self.lower(&e, &source.joined)?);
         }
@@ -262,7 +263,7 @@ impl TakeApart<'_> {
     }
 
     /// `local_time(t)` with the person's zone for a second argument; a streak counts local days.
-    fn with_zone(&self, e: Expr) -> Result<Expr, FeatureError> {
+    fn with_zone(&self, e: Expr, schema: &DFSchema) -> Result<Expr, FeatureError> {
         let zone = || Expr::Column(Column::new_unqualified(ZONE));
         let changed = e.transform(|e| {
             Ok(match e {
@@ -270,20 +271,14 @@ impl TakeApart<'_> {
                     f.args.push(zone());
                     Transformed::yes(Expr::ScalarFunction(f))
                 }
+                // A streak counts local days; a date is one already, and so is a time without a zone.
                 Expr::AggregateFunction(mut a) if a.func.name() == STREAK => {
                     let local = self.function("local_time")?;
-                    a.params.args = a
-                        .params
-                        .args
-                        .into_iter()
-                        .map(|t| {
-                            if matches!(&t, Expr::ScalarFunction(f) if f.func.name() == "local_time") {
-                                t
-                            } else {
-                                local.call(vec![t, zone()])
-                            }
-                        })
-                        .collect();
+                    for t in &mut a.params.args {
+                        if matches!(t.get_type(schema)?, DataType::Timestamp(_, Some(_))) {
+                            *t = local.call(vec![t.clone(), zone()]);
+                        }
+                    }
                     Transformed::yes(Expr::AggregateFunction(a))
                 }
                 e => Transformed::no(e),
@@ -331,7 +326,7 @@ impl TakeApart<'_> {
             })
         });
         let e = changed.map(|t| t.data).map_err(|e| located(self.d, &e))?;
-        Ok((self.with_zone(e)?, ages))
+        Ok((self.with_zone(e, results)?, ages))
     }
 
     /// Refuses what would give another answer tomorrow for the same signals.
