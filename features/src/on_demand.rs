@@ -351,29 +351,39 @@ impl Computed {
         Ok(FeatureRow { values, age_ms: ages, ..row })
     }
 
-    /// The columns asked for, from columns of stored features, a row an instant.
+    /// The columns asked for, from columns of stored features, a row an instant. Fields of the request are
+    /// columns of `given`, as `request.field`, where there is one; else what the prepared set was given.
     pub(crate) fn columns(
         &self,
         stored: &[ArrayRef],
+        given: Option<&RecordBatch>,
         instants: &[Millis],
     ) -> Result<Vec<ArrayRef>, FeatureError> {
+        let rows = instants.len();
         let mut computed = Vec::with_capacity(self.views.len());
         for (v, view) in self.views.iter().enumerate() {
-            computed.push(view.evaluate(instants.len(), |input| {
-                let constant = |s: &ScalarValue| {
-                    s.to_array_of_size(instants.len()).map_err(FeatureError::compute(&view.definition.name))
-                };
-                match input {
-                    Input::Feature(name) => {
-                        let at = self.stored.names.iter().position(|n| **n == **name);
-                        at.map_or_else(|| constant(&ScalarValue::Null), |i| Ok(stored[i].clone()))
-                    }
-                    Input::Request(i) => constant(&self.requests[v][*i]),
-                    Input::AsOf => Ok(Arc::new(
-                        arrow::array::TimestampMillisecondArray::from(instants.to_vec())
-                            .with_timezone("+00:00"),
-                    )),
+            let constant = |s: &ScalarValue| {
+                s.to_array_of_size(rows).map_err(FeatureError::compute(&view.definition.name))
+            };
+            computed.push(view.evaluate(rows, |input| match input {
+                Input::Feature(name) => {
+                    let at = self.stored.names.iter().position(|n| **n == **name);
+                    at.map_or_else(|| constant(&ScalarValue::Null), |i| Ok(stored[i].clone()))
                 }
+                Input::Request(i) => {
+                    let name = format!("{REQUEST}.{}", view.definition.request[*i].0);
+                    match given.map(|g| g.column_by_name(&name)) {
+                        Some(Some(column)) => Ok(column.clone()),
+                        Some(None) if self.requests[v][*i].is_null() => Err(FeatureError::Request(format!(
+                            "{} takes `{name}` from the request; the rows have no such column",
+                            view.definition.name
+                        ))),
+                        _ => constant(&self.requests[v][*i]),
+                    }
+                }
+                Input::AsOf => Ok(Arc::new(
+                    arrow::array::TimestampMillisecondArray::from(instants.to_vec()).with_timezone("+00:00"),
+                )),
             })?);
         }
         let column = |cell: &Cell| match *cell {

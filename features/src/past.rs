@@ -56,17 +56,10 @@ pub fn join<S: AsRef<str>>(
     rows: &[(S, Millis)],
     known: Known,
 ) -> Result<Joined, FeatureError> {
-    if let Some(computed) = &prepared.computed {
-        let stored = join(history, &computed.stored, rows, known)?;
+    if prepared.computed.is_some() {
+        let stored = join(history, prepared.stored(), rows, known)?;
         let instants: Vec<Millis> = rows.iter().map(|(_, at)| *at).collect();
-        let columns = computed.columns(stored.values.columns(), &instants)?;
-        let fields: Vec<Field> = prepared
-            .names
-            .iter()
-            .zip(&columns)
-            .map(|(name, c)| Field::new(name.as_ref(), c.data_type().clone(), true))
-            .collect();
-        return Ok(Joined { values: beside(fields, columns, rows.len())?, ..stored });
+        return Ok(Joined { values: compute(prepared, &stored.values, None, &instants)?, ..stored });
     }
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| (rows[*a].0.as_ref(), rows[*a].1).cmp(&(rows[*b].0.as_ref(), rows[*b].1)));
@@ -91,6 +84,24 @@ pub fn join<S: AsRef<str>>(
     let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().map(|(_, f, c)| (f, c)).unzip();
     let values = beside(fields, columns, rows.len())?;
     Ok(Joined { values, with_late_signals: late.iter().filter(|l| **l).count() })
+}
+
+/// The columns of a prepared set, from the columns of its [stored](Prepared::stored) features, a row an instant.
+/// What on-demand features take from a request stands in columns of `given`, as `request.field`.
+///
+/// # Errors
+/// When `given` lacks such a column, or a value cannot be computed.
+pub fn compute(
+    prepared: &Prepared,
+    stored: &RecordBatch,
+    given: Option<&RecordBatch>,
+    instants: &[Millis],
+) -> Result<RecordBatch, FeatureError> {
+    let Some(computed) = &prepared.computed else { return Ok(stored.clone()) };
+    let columns = computed.columns(stored.columns(), given, instants)?;
+    let named = prepared.names.iter().zip(&columns);
+    let fields = named.map(|(name, c)| Field::new(name.as_ref(), c.data_type().clone(), true));
+    beside(fields.collect(), columns, instants.len())
 }
 
 fn beside(fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, FeatureError> {

@@ -562,6 +562,11 @@ impl Prepared {
         Ok(prepared)
     }
 
+    /// The stored features behind the set: itself where none is computed at the read.
+    pub fn stored(&self) -> &Prepared {
+        self.computed.as_ref().map_or(self, |c| &c.stored)
+    }
+
     /// The row of an entity without signals.
     fn empty_row(&self) -> FeatureRow {
         FeatureRow {

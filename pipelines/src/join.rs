@@ -125,22 +125,26 @@ struct Join<'a> {
     progress: &'a ProgressBar,
 }
 
-impl Join<'_> {
+impl<'a> Join<'a> {
+    fn output(&self) -> Joined<'a> {
+        Joined { file: &self.job.output, prepared: self.prepared, as_of: self.columns.1, to: None }
+    }
+
     /// Piece by piece in the order of the rows.
     fn as_they_come(&self, mut input: Input) -> Result<JoinReport, PipelineError> {
         let mut report = JoinReport::default();
-        let mut to = Joined::new(&self.job.output);
+        let mut to = self.output();
         let own = input.schema();
         while let Some(piece) = next_piece(&mut input, &own, self.piece)? {
             let rows = questions(self.job, &input, &piece, self.columns, report.rows)?;
-            let joined = past::join(self.history, self.prepared, &rows, self.job.known)?;
+            let joined = past::join(self.history, self.prepared.stored(), &rows, self.job.known)?;
             to.write(&piece, &joined.values)?;
             report.rows += piece.num_rows() as u64;
             report.with_late_signals += joined.with_late_signals as u64;
             self.progress.set_position(report.rows);
         }
         if report.rows == 0 {
-            let nothing = past::join::<&str>(self.history, self.prepared, &[], self.job.known)?;
+            let nothing = past::join::<&str>(self.history, self.prepared.stored(), &[], self.job.known)?;
             to.write(&RecordBatch::new_empty(own), &nothing.values)?;
         }
         to.finish()?;
@@ -151,17 +155,22 @@ impl Join<'_> {
 /// The output, begun with its first rows.
 struct Joined<'a> {
     file: &'a Path,
+    prepared: &'a Prepared,
+    /// Place of the instant among a row's own columns.
+    as_of: usize,
     to: Option<Output>,
 }
 
-impl<'a> Joined<'a> {
-    fn new(file: &'a Path) -> Self {
-        Joined { file, to: None }
-    }
-
-    /// Rows, and the values beside them.
+impl Joined<'_> {
+    /// Rows, and beside them their features: the stored ones of `values`, and those computed from them.
     fn write(&mut self, own: &RecordBatch, values: &RecordBatch) -> Result<(), PipelineError> {
-        let wide = beside(own, values).map_err(|e| PipelineError::input(self.file, e))?;
+        let instants = match own.num_rows() {
+            0 => Vec::new(),
+            _ => instants(own.column(self.as_of))
+                .map_err(|(row, found)| PipelineError::input(self.file, format!("row {row}: {found}")))?,
+        };
+        let values = past::compute(self.prepared, values, Some(own), &instants)?;
+        let wide = beside(own, &values).map_err(|e| PipelineError::input(self.file, e))?;
         let to = match &mut self.to {
             Some(to) => to,
             None => self.to.insert(Output::create(self.file, wide.schema_ref())?),

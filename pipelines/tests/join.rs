@@ -331,3 +331,29 @@ fn bad_input_is_named_with_its_row_and_remedy() {
     let nowhere: PathBuf = ["no", "such", "out.csv"].iter().collect();
     assert!(joined(dir.path(), "labels.csv", nowhere.to_str().unwrap()).is_err());
 }
+
+/// On-demand features take what a request would bring from columns of the rows, and say which one is missing.
+#[test]
+fn on_demand_features_take_their_request_from_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    fs::write(path.join("rows.csv"), "user,at,request.free\nu7,14400000,30\nnobody,14400000,\n").unwrap();
+    let text = format!(
+        "{VIEW}; CREATE ON DEMAND FEATURE VIEW room ENTITY user_id REQUEST (free BIGINT)
+        AS SELECT request.free - coalesce(work.minutes_1d, 0) AS left_over, as_of() AS at;"
+    );
+    let registry = Registry::from_texts(&Catalogue::load(&[]).unwrap(), &[("work.sql", &text)]).unwrap();
+    let prepared = registry.prepare(&["room.left_over", "work.done_1d", "room.at"]).unwrap();
+    let world = world(&some_tasks(), 2);
+    let joined =
+        |input: &str| run(&world.history, &prepared, &job(path, input, "out.csv"), &ProgressBar::hidden());
+    joined("rows.csv").unwrap();
+    let written = fs::read_to_string(path.join("out.csv")).unwrap();
+    let expected = "user,at,request.free,room.left_over,work.done_1d,room.at\n\
+        u7,14400000,30,10,2,1970-01-01T04:00:00Z\n\
+        nobody,14400000,,,0,1970-01-01T04:00:00Z\n";
+    assert_eq!(written, expected);
+    fs::write(path.join("bare.csv"), "user,at\nu7,14400000\n").unwrap();
+    let e = joined("bare.csv").unwrap_err().to_string();
+    assert!(e.contains("room takes `request.free`"), "{e}");
+}

@@ -24,7 +24,7 @@ use arrow::{
 use features::past;
 use ingest::Millis;
 
-use super::{Join, JoinReport, Joined, damaged, next_piece, questions};
+use super::{Join, JoinReport, damaged, next_piece, questions};
 use crate::{error::PipelineError, table::Input};
 
 /// So many buckets are open at once, at most.
@@ -60,7 +60,7 @@ impl Join<'_> {
                 break;
             }
             let rows: Vec<(&str, Millis)> = asked.iter().map(|(e, t, _)| (e.as_str(), *t)).collect();
-            let joined = past::join(self.history, self.prepared, &rows, self.job.known)?;
+            let joined = past::join(self.history, self.prepared.stored(), &rows, self.job.known)?;
             report.with_late_signals += joined.with_late_signals as u64;
             let numbered = numbered(&asked, &joined.values).map_err(|e| disk.failed(&e))?;
             let mut of_bucket: Vec<Vec<u32>> = vec![Vec::new(); buckets.len()];
@@ -118,7 +118,7 @@ impl Join<'_> {
     /// Reads the rows again and puts the values beside them.
     fn write(&self, disk: &Disk, span: u64) -> Result<(), PipelineError> {
         let mut input = self.job.open(self.history)?;
-        let mut to = Joined::new(&self.job.output);
+        let mut to = self.output();
         let (mut row, mut bucket) = (0, None);
         while let Some(own) = input.next().transpose()? {
             let mut at = 0;
