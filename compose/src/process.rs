@@ -204,13 +204,9 @@ impl Process {
         if verify_per_minute == 0 {
             return;
         }
-        match Watch::new(&self.core.catalogue, store, StdRng::seed_from_u64(clock() as u64)) {
-            Ok(watch) => {
-                let verify = watch::verify(watch, verify_per_minute, clock, stop);
-                self.workers.push((VERIFY, self.spawn(VERIFY, verify)));
-            }
-            Err(e) => tracing::warn!(error = %e, "values are not compared with their SQL"),
-        }
+        let watch = Watch::new(&self.core.catalogue, store, StdRng::seed_from_u64(clock() as u64));
+        let verify = watch::verify(watch, verify_per_minute, clock, stop);
+        self.workers.push((VERIFY, self.spawn(VERIFY, verify)));
     }
 
     /// Tidies up history on a thread that may be kept busy.

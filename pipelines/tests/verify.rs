@@ -139,7 +139,7 @@ async fn everybody_can_be_drawn_and_instants_lie_at_edges() {
 async fn the_watch_goes_through_everybody() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, _) = engine(dir.path()).await;
-    let mut watch = Watch::new(&engine.catalogue, engine.features.clone(), StdRng::seed_from_u64(1)).unwrap();
+    let mut watch = Watch::new(&engine.catalogue, engine.features.clone(), StdRng::seed_from_u64(1));
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || (0..4).for_each(|_| watch.step(NOW)));
     let text = recorder.handle().render();

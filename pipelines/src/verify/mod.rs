@@ -83,6 +83,7 @@ pub struct Difference {
 /// Compares the values of one view.
 #[derive(Debug)]
 pub struct Checker {
+    name: String,
     view: Arc<View>,
     prepared: Prepared,
     reference: Reference,
@@ -94,11 +95,17 @@ impl Checker {
     /// # Errors
     /// A view that is not there, or whose SELECT cannot run as a batch.
     pub fn new(catalogue: &Catalogue, registry: &Registry, view: &str) -> Result<Checker, FeatureError> {
+        let name = view.to_owned();
         let prepared = registry.prepare_views(&[view])?;
         let view = registry.resolve(view)?.clone();
         let reference =
             Reference::calling(catalogue, registry.tables(), registry.functions(), &view.definition)?;
-        Ok(Checker { view, prepared, reference })
+        Ok(Checker { name, view, prepared, reference })
+    }
+
+    /// The view as it was named.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The view.

@@ -128,7 +128,8 @@ fn tell(report: &Report, views: usize, seed: u64, as_json: bool) -> Result<()> {
             println!("and {} more", different - SHOWN);
         }
         println!(
-            "{different} differences in {values} values of {entities} entities and {views} views (seed {seed})"
+            "{different} difference{} in {values} values of {entities} entities and {views} views (seed {seed})",
+            if different == 1 { "" } else { "s" }
         );
     }
     if different > 0 {

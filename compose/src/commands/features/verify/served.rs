@@ -104,7 +104,7 @@ async fn read(
     let position = log.end(Topic::Signals);
     let mut body = json!({
         "entities": entities,
-        "views": [checker.view().name.as_ref()],
+        "views": [checker.name()],
         "after": position.to_string(),
         "deadline_ms": PATIENCE.as_millis() as u64,
     });
