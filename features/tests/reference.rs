@@ -175,3 +175,25 @@ fn numbers_are_the_same_to_a_billionth() {
     let list = |x| Value::List(vec![float(x), Value::Null]);
     assert!(same(&list(1.0), &list(1.0 + 1e-12)) && !same(&list(1.0), &list(2.0)));
 }
+
+#[test]
+fn a_streak_counts_days_of_the_clock_but_dates_as_they_are() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let counting = |what: &str| {
+        let sql = format!(
+            "CREATE FEATURE VIEW v ENTITY who WINDOWS (LIFETIME) AS SELECT subject AS who, streak({what}) AS days \
+             FROM task_completed GROUP BY who"
+        );
+        reference(&catalogue, &sql)
+    };
+    // Nine and eleven at night of one day in UTC are two days in a zone two hours ahead.
+    let signals =
+        tasks(&catalogue, &[Task("ada", "1", 21 * HOUR, None, "a"), Task("ada", "2", 23 * HOUR, None, "a")]);
+    let zone = place(&catalogue, &[(0, "time_zone", "Africa/Harare")]);
+    let of = |table: &str| Ok(vec![if table == "task_completed" { signals.clone() } else { zone.clone() }]);
+    for (what, wanted) in [("time", 2), ("CAST(time AS DATE)", 1)] {
+        let values = |at| counting(what).values(of, "ada", at).unwrap();
+        assert_eq!(values(23 * HOUR), [Value::Int(wanted)], "{what}");
+        assert_eq!(values(96 * HOUR), [Value::Int(0)], "{what}");
+    }
+}

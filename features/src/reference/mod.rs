@@ -8,9 +8,11 @@
 //! |---|---|
 //! | `select` | the SELECT, rewritten to speak of one entity, window and instant |
 //! | `beside` | tables joined to the signals, and time zones |
+//! | `clock` | the days that a streak counts |
 //! | `window` | where a window begins |
 
 mod beside;
+mod clock;
 mod select;
 mod window;
 
@@ -233,7 +235,12 @@ fn session(of_users: &Functions) -> Result<SessionContext, FeatureError> {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let ctx = SessionContext::new_with_config(config);
-    functions().into_iter().for_each(|f| ctx.register_udf(f));
+    for function in functions() {
+        if function.name() == "local_time" {
+            ctx.register_udf(clock::clock(function.clone()));
+        }
+        ctx.register_udf(function);
+    }
     aggregates::register(&ctx);
     of_users.register(&ctx)?;
     Ok(ctx)

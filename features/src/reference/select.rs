@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::{
 };
 use ingest::Millis;
 
+use super::clock::CLOCK;
 use crate::{error::FeatureError, view::Definition};
 
 /// Aggregates whose value depends on the order of signals, which is (time, source, id).
@@ -190,11 +191,9 @@ impl Select {
 }
 
 /// A streak counts the days of the person's clock.
-fn by_the_clock(instant: &mut FunctionArg, zone: &str) -> Result<(), ParserError> {
-    if !instant.to_string().to_lowercase().starts_with("local_time(") {
-        let local = parse(&format!("local_time({instant}, {zone})"))?;
-        *instant = FunctionArg::Unnamed(FunctionArgExpr::Expr(local));
-    }
+fn by_the_clock(time: &mut FunctionArg, zone: &str) -> Result<(), ParserError> {
+    let local = parse(&format!("{CLOCK}({time}, {zone})"))?;
+    *time = FunctionArg::Unnamed(FunctionArgExpr::Expr(local));
     Ok(())
 }
 
