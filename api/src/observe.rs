@@ -1,7 +1,11 @@
 //! Around every request: its id, its time limit, its metrics, and the headers that keep browsers careful.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -11,6 +15,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use metrics::{Counter, Histogram};
 
 use crate::{ApiError, AppState, error::Fault};
 
@@ -74,8 +79,58 @@ impl RequestIds {
     }
 }
 
+/// What the middleware needs.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    state: AppState,
+    answered: Arc<Answered>,
+}
+
+impl Observer {
+    pub(crate) fn new(state: AppState) -> Observer {
+        Observer { state, answered: Arc::default() }
+    }
+}
+
+/// Metrics by route, each looked up in the recorder once: that costs more than many a handler.
+#[derive(Default)]
+struct Answered(RwLock<HashMap<String, Vec<OfRoute>>>);
+
+#[derive(Clone)]
+struct OfRoute {
+    method: &'static str,
+    status: u16,
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl Answered {
+    fn count(&self, route: &str, method: &'static str, status: u16, seconds: f64) {
+        let same = |m: &&OfRoute| m.method == method && m.status == status;
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(m) = known.get(route).and_then(|all| all.iter().find(same)) {
+            m.requests.increment(1);
+            m.seconds.record(seconds);
+            return;
+        }
+        drop(known);
+        let name = || route.to_owned();
+        let made = OfRoute {
+            method,
+            status,
+            requests: metrics::counter!(REQUESTS, "method" => method, "route" => name(), "status" => status.to_string()),
+            seconds: metrics::histogram!(SECONDS, "method" => method, "route" => name()),
+        };
+        made.requests.increment(1);
+        made.seconds.record(seconds);
+        // Two that come first together count on the same metrics.
+        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(name()).or_default().push(made);
+    }
+}
+
 /// The middleware itself. It stands outermost, so that every answer passes it.
-pub(crate) async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
+    let state = &observer.state;
     let started = Instant::now();
     let id = state.request_ids.take_or_make(request.headers().get(&REQUEST_ID));
     let method = request.method().clone();
@@ -95,13 +150,10 @@ pub(crate) async fn observe(State(state): State<AppState>, request: Request, nex
         let id = id.to_str().unwrap_or_default();
         tracing::error!(request_id = id, %method, route, status = status.as_u16(), error = text, "request failed");
     }
-    let method = known(&method);
-    metrics::counter!(REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.as_u16().to_string())
-        .increment(1);
-    metrics::histogram!(SECONDS, "method" => method, "route" => route.to_owned())
-        .record(started.elapsed().as_secs_f64());
+    observer.answered.count(route, known(&method), status.as_u16(), started.elapsed().as_secs_f64());
 
     let headers = answer.headers_mut();
+    headers.reserve(SECURITY_HEADERS.len() + 2);
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }

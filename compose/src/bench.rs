@@ -9,15 +9,21 @@
 //! | [`bare`] | reference servers |
 //! | [`figures`] | latencies, ratios, the table |
 //! | [`subject`] | the program under test |
-//! | [`ingest`], [`freshness`], [`recommend`], [`reads`], [`stream`] | what is measured |
+//! | [`rows`] | signals as Arrow batches |
+//! | [`batch`] | the same features as one batch elsewhere |
+//! | [`ingest`], [`freshness`], [`recommend`], [`reads`], [`stream`], [`curve`], [`state`] | what is measured |
 
 mod bare;
+mod batch;
+mod curve;
 mod figures;
 mod freshness;
 mod ingest;
 mod load;
 mod reads;
 mod recommend;
+mod rows;
+mod state;
 mod stream;
 mod subject;
 
@@ -39,9 +45,15 @@ pub struct BenchArgs {
     /// Seconds for each side of each comparison
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Signals for `stream`
-    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
-    pub stream_signals: usize,
+    /// What `stream` is measured with
+    #[command(flatten)]
+    pub stream: stream::StreamArgs,
+    /// Signals for `state`
+    #[arg(long, default_value_t = 10_000_000, value_name = "N")]
+    pub state_signals: usize,
+    /// Longest history of `curve`, in signals; that of `entity` is a million, or this if it is less
+    #[arg(long, default_value_t = 10_000_000, value_name = "N")]
+    pub curve_signals: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -58,8 +70,21 @@ pub enum What {
     Recommend,
     /// Twenty features of one person, beside a handler that returns the same bytes
     Features,
-    /// Signals through ten views with three windows each
+    /// Signals through ten views with three windows each, beside the same features as one batch
     Stream,
+    /// The cost of a signal over the length of the window and of the history
+    Curve,
+    /// One entity with a million signals in its window
+    Entity,
+    /// Checkpoints and recovery of a large state
+    State,
+}
+
+impl What {
+    /// Whether it is measured on a program that runs.
+    fn needs_server(self) -> bool {
+        !matches!(self, What::Stream | What::Curve | What::Entity | What::State)
+    }
 }
 
 /// Measures and prints.
@@ -73,22 +98,31 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     let what = if arguments.what.is_empty() { What::value_variants() } else { &arguments.what };
     let seconds = arguments.seconds;
     let mut figures = Vec::new();
-    if what.iter().any(|w| *w != What::Stream) {
+    if what.iter().any(|w| w.needs_server()) {
         let subject = Subject::start(settings.clone()).await?;
-        for what in what {
+        for what in what.iter().filter(|w| w.needs_server()) {
             subject.settle().await?;
             figures.extend(match what {
                 What::Ingest => ingest::measure(&subject, seconds).await?,
                 What::Freshness => freshness::measure(&subject, seconds).await?,
                 What::Recommend => recommend::measure(&subject, seconds).await?,
                 What::Features => reads::measure(&subject, seconds).await?,
-                What::Stream => Vec::new(),
+                What::Stream | What::Curve | What::Entity | What::State => Vec::new(),
             });
         }
         subject.stop().await?;
     }
     if what.contains(&What::Stream) {
-        figures.extend(stream::measure(&settings, arguments.stream_signals).await?);
+        figures.extend(stream::measure(&settings, &arguments.stream).await?);
+    }
+    if what.contains(&What::Curve) {
+        figures.extend(curve::measure(&settings, arguments.curve_signals)?);
+    }
+    if what.contains(&What::Entity) {
+        figures.extend(curve::one_entity(&settings, arguments.curve_signals.min(1_000_000))?);
+    }
+    if what.contains(&What::State) {
+        figures.extend(state::measure(&settings, arguments.state_signals).await?);
     }
     print(&figures, arguments.json)
 }

@@ -114,12 +114,14 @@ mod tests {
             "features drop work@0123456789abcdef",
             "features join rows.csv --output out.parquet --memory 64",
             "features join --table impressions --output out.parquet --feature work@0123.n_1h",
+            "features explain stress.reports_7d --json",
             "policy list",
             "explain 00 --json",
             "check",
             "keys new phone --scope ingest --scope read",
             "users erase ada --yes",
-            "bench ingest stream --stream-signals 10 --json",
+            "bench ingest stream --stream-signals 10 --rows d --reference python --json",
+            "bench state curve entity --state-signals 10 --curve-signals 10",
         ] {
             let words = std::iter::once("kairos").chain(line.split(' '));
             if let Err(e) = Cli::try_parse_from(words) {

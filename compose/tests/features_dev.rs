@@ -1,11 +1,12 @@
-//! `kairos features test` on folders of cases, as somebody who writes views uses it.
+//! `kairos features test` and `explain`, as somebody who writes views uses them.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
 use std::path::Path;
 
-use support::{kairos, run};
+use serde_json::{Value, json};
+use support::{Server, kairos, run};
 
 const VIEW: &str = "CREATE FEATURE VIEW walks ENTITY user_id WINDOWS (1 HOUR, 1 DAY)
 AS SELECT subject AS user_id, count(*) AS n, sum(steps) AS steps, last(place) AS place
@@ -172,4 +173,76 @@ fn a_case_can_test_views_where_they_are() {
     let (code, out, err) = test(&here, &["--views", &views]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("2 values"), "{out}");
+}
+
+fn explain(data: &Path, name: &str, more: &[&str]) -> (i32, String, String) {
+    let (status, out, err) = run(kairos().args(["features", "explain", name, "--data"]).arg(data).args(more));
+    (status.code().unwrap(), out, err)
+}
+
+#[test]
+fn a_view_is_explained_without_any_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, err) = explain(dir.path(), "code_rhythm", &[]);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "reads      code_pushed",
+        "entity     user_id",
+        "lateness   1 day",
+        "kept       8 days behind the newest signal",
+        "t - 1 day < time <= t",
+        "sum(code_pushed.commits)",
+        "source",
+        "9 bytes",
+        "reckoned",
+        "there is no checkpoint",
+    ] {
+        assert!(out.contains(part), "no `{part}` in:\n{out}");
+    }
+    assert!(!out.contains("state ;"), "every aggregate has a state:\n{out}");
+
+    let (code, out, _) = explain(dir.path(), "code_rhythm.commits_24h", &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 0);
+    let plan = &told["plan"];
+    assert_eq!(plan["windows"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["outputs"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["aggregates"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["aggregates"][0]["state"], json!(["Int64"]));
+    assert!(told["measured"].is_null());
+
+    for (name, said) in [("code_rythm", "code_rhythm"), ("code_rhythm.commits_25h", "commits_24h")] {
+        let (code, _, err) = explain(dir.path(), name, &[]);
+        assert!(code == 3 && err.contains(said), "{name}: {code} {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_measured_in_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let signal = |person: &str, n: usize| {
+        json!({"id": format!("{person}-{n}"), "source": "test", "type": "code.pushed", "subject": person,
+               "data": {"repo": "garden", "commits": n, "files": 1}})
+    };
+    let signals: Vec<Value> =
+        (0..5).map(|n| signal("ada", n)).chain((0..2).map(|n| signal("bo", n))).collect();
+    let (status, answer) = server
+        .post_text("/v1/signals", "application/cloudevents-batch+json", json!(signals).to_string())
+        .await;
+    assert!(status.is_success(), "{answer}");
+    let position = answer["position"].as_str().unwrap().to_owned();
+    let values = server.features("ada", &["code_rhythm.pushes_1h"], &position).await;
+    assert_eq!(values["code_rhythm.pushes_1h"], 5);
+    server.ask_to_stop();
+    assert!(server.wait().success());
+    let (code, out, err) = explain(dir.path(), "code_rhythm", &["--json"]);
+    assert_eq!(code, 0, "{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let measured = &told["measured"];
+    assert_eq!(measured["entities"], 2, "{out}");
+    assert_eq!((&measured["events"]["min"], &measured["events"]["max"]), (&json!(2), &json!(5)));
+    assert!(measured["bytes"]["max"].as_u64().unwrap() > measured["bytes"]["min"].as_u64().unwrap());
+    let (_, out, _) = explain(dir.path(), "code_rhythm", &[]);
+    assert!(out.contains("measured in the checkpoint, 2 entities"), "{out}");
 }

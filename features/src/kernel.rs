@@ -9,6 +9,7 @@
 //! windows, DataFusion's group accumulators make one partial state a ring, and the value of a window is the
 //! merge of its rings. `state()` consumes an accumulator, so each is used once and dropped.
 
+pub mod describe;
 mod seal;
 
 use std::sync::Arc;

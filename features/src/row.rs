@@ -27,7 +27,9 @@ use crate::{
 };
 
 const FORMAT: u8 = 4;
-const SLOT: usize = 9;
+/// Bytes of a row of few events, without values and events.
+pub(crate) const HEADER: usize = 70;
+pub(crate) const SLOT: usize = 9;
 
 /// What a row says of itself, apart from values and events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,9 +31,9 @@ use watched::Watched;
 pub use watched::{StateHook, StateOp};
 
 /// View version (8 bytes, big-endian), then the entity.
-const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+pub(crate) const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 /// View version (8 bytes, big-endian), the entity, number of the piece (8 bytes, big-endian).
-const PIECES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("pieces");
+pub(crate) const PIECES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("pieces");
 /// Partition and number of the checkpoint; entries of 24 bytes: key, time.
 const SEEN: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("seen");
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
@@ -316,6 +316,6 @@ fn create(path: &Path) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn failed(file: &str, e: impl std::fmt::Display) -> JobError {
+pub(crate) fn failed(file: &str, e: impl std::fmt::Display) -> JobError {
     JobError::Checkpoint { file: file.to_owned(), reason: e.to_string() }
 }

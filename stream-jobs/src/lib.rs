@@ -16,6 +16,7 @@
 //! | [`spill`] | the memory budget |
 //! | [`backfill`] | values of the past, for new views and after late signals |
 //! | [`golden`] | cases of signals and expected values, run in every way |
+//! | [`sizes`] | how large entities are in a checkpoint |
 //! | [`metrics`] | names of what is measured |
 
 pub mod backfill;
@@ -28,6 +29,7 @@ pub mod job;
 pub mod metrics;
 pub mod seen;
 pub mod shard;
+pub mod sizes;
 pub mod spill;
 
 pub use error::JobError;

@@ -94,5 +94,5 @@ pub fn router(state: AppState, gate: &Gate, ingestion: OpenApiRouter) -> Router 
         .method_not_allowed_fallback(async || ApiError::Method)
         .layer(Extension(text))
         .layer(CatchPanicLayer::custom(service::panicked))
-        .layer(middleware::from_fn_with_state(state, observe::observe))
+        .layer(middleware::from_fn_with_state(observe::Observer::new(state), observe::observe))
 }

@@ -108,8 +108,10 @@ impl fmt::Display for Figure {
             write!(f, " {ratio:>6.2} of {} ({})", reference.what, number(reference.value))?;
         }
         match (self.to_hold, self.holds()) {
-            (Some(Bound::AtLeast(b)), Some(kept)) => write!(f, "  [at least {b}: {}]", verdict(kept)),
-            (Some(Bound::AtMost(b)), Some(kept)) => write!(f, "  [at most {b}: {}]", verdict(kept)),
+            (Some(Bound::AtLeast(b)), Some(kept)) => {
+                write!(f, "  [at least {}: {}]", number(b), verdict(kept))
+            }
+            (Some(Bound::AtMost(b)), Some(kept)) => write!(f, "  [at most {}: {}]", number(b), verdict(kept)),
             _ => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 //! and versions of views, with the data directory held.
 
 mod cases;
+mod explain;
 mod verify;
 mod versions;
 
@@ -62,6 +63,8 @@ pub enum FeaturesCommand {
         #[arg(value_name = "VIEW@VERSION")]
         version: String,
     },
+    /// What a view does with its signals, what it keeps of them, and how many bytes that is
+    Explain(explain::ExplainArgs),
     /// Golden cases: signals, and the values views must give; run straight, cut by a crash, shuffled, split
     Test(cases::TestArgs),
     /// Compare values as served with the same SQL run as a batch over history; exit status 1 when any differ
@@ -121,6 +124,7 @@ pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
         FeaturesCommand::Join(arguments) => join(settings, &registry()?, arguments),
         FeaturesCommand::Backfill(arguments) => versions::backfill(settings, &arguments).await,
         FeaturesCommand::Drop { version } => versions::drop_version(settings, &version),
+        FeaturesCommand::Explain(arguments) => explain::run(settings, &registry()?, &arguments),
         FeaturesCommand::Test(arguments) => cases::run(settings, &arguments),
         FeaturesCommand::Verify(arguments) => verify::run(settings, registry()?, arguments).await,
     }

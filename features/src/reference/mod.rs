@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `everybody` | all entities at once, as a nightly job would compute them |
 //! | `select` | the SELECT, rewritten to speak of one entity, window and instant |
 //! | `beside` | tables joined to the signals, and time zones |
 //! | `clock` | the days that a streak counts |
@@ -13,6 +14,7 @@
 
 mod beside;
 mod clock;
+mod everybody;
 mod select;
 mod window;
 
@@ -97,7 +99,7 @@ impl Reference {
         functions: &Functions,
         definition: &Definition,
     ) -> Result<Reference, FeatureError> {
-        let known = session(functions)?;
+        let known = session(functions, 1)?;
         let is_aggregate = |name: &str| known.udaf(name).is_ok();
         let in_order = |name: &str| select::ORDERED.contains(&name) || functions.is_aggregate(name);
         let of = |name: &str| given.iter().find(|t| t.name == name);
@@ -169,7 +171,7 @@ impl Reference {
     }
 
     async fn run(&self, tables: &[(&str, RecordBatch)], at: Millis) -> Result<Vec<Value>, DataFusionError> {
-        let ctx = session(&self.functions).map_err(|e| DataFusionError::External(e.into()))?;
+        let ctx = session(&self.functions, 1).map_err(|e| DataFusionError::External(e.into()))?;
         let zones = match tables.iter().find(|(name, _)| self.zoned && *name == ZONES.0) {
             Some((_, rows)) => Some(beside::Zones::new(rows)?),
             None => None,
@@ -230,9 +232,9 @@ fn admitted(
     Ok(take_record_batch(&all, &UInt32Array::from(order))?)
 }
 
-/// A session with the functions that views may use.
-fn session(of_users: &Functions) -> Result<SessionContext, FeatureError> {
-    let mut config = SessionConfig::new().with_target_partitions(1);
+/// A session with the functions that views may use, on so many threads.
+fn session(of_users: &Functions, threads: usize) -> Result<SessionContext, FeatureError> {
+    let mut config = SessionConfig::new().with_target_partitions(threads);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let ctx = SessionContext::new_with_config(config);
     for function in functions() {

@@ -143,6 +143,24 @@ impl Select {
         )
     }
 
+    /// The query for the features of every entity at an instant, over the signals later than `after`.
+    pub fn of_everybody(&self, after: Millis, at: Millis) -> Result<String, ParserError> {
+        let mut select = self.clone();
+        let entity = self.column("subject");
+        select.select.projection.insert(0, SelectItem::UnnamedExpr(entity.clone()));
+        select.select.group_by = GroupByExpr::Expressions(vec![entity], Vec::new());
+        let (time, instant) = (self.column("time"), |ms| {
+            format!("arrow_cast({ms}, 'Timestamp(Millisecond, Some(\"+00:00\"))')")
+        });
+        let inside = format!("{time} > {} AND {time} <= {}", instant(after), instant(at));
+        let inside = match select.select.selection.take() {
+            Some(wanted) => format!("({wanted}) AND {inside}"),
+            None => inside,
+        };
+        select.select.selection = Some(parse(&inside)?);
+        select.features(at, None)
+    }
+
     fn column(&self, name: &str) -> Expr {
         Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::new(name)])
     }
