@@ -106,7 +106,7 @@ fn freshness_is_by_view_and_late_signals_are_counted() {
     for i in 0..100u64 {
         let record = Record {
             kind: kind.name.clone(),
-            id: i.to_string().into(),
+            id: i.to_string(),
             source: "test".into(),
             subject: "ada".into(),
             time: now - 60_000 + i as Millis,

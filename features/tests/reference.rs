@@ -24,7 +24,7 @@ fn place(catalogue: &Catalogue, changes: &[(Millis, &str, &str)]) -> RecordBatch
         let data = serde_json::json!({*field: value});
         let record = Record {
             kind: kind.name.clone(),
-            id: format!("c{offset}").into(),
+            id: format!("c{offset}"),
             source: "test".into(),
             subject: "ada".into(),
             time: *time,
