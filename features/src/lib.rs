@@ -13,6 +13,7 @@
 //! | [`chunks`] | the same in a tree of chunks with partial states, for entities of many signals |
 //! | [`contexts`] | what is kept of slowly changing tables |
 //! | [`row`] | the stored form of an entity's values and events |
+//! | [`row_table`] | rows by entity |
 //! | [`registry`] | all views; names resolved once |
 //! | [`on_demand`] | features computed at a read from others and the request |
 //! | [`versions`] | definitions that were changed or removed, kept until dropped |
@@ -44,6 +45,7 @@ pub mod quality;
 pub mod reference;
 pub mod registry;
 pub mod row;
+pub mod row_table;
 pub mod store;
 pub mod table;
 pub mod udf;

@@ -6,7 +6,7 @@
 //! event (8), length of the values (4), the values, count of slowly changing tables (4) and for each its count of
 //! rows (4), their length (4) and bytes ([`crate::events`]), then the events ([`crate::chunks`]).
 //!
-//! Values are 9 bytes a slot (tag, payload), then a heap in which text and lists lie; their payload is its start (upper
+//! Values are their count (4), 9 bytes a slot (tag, payload), then a heap in which text and lists lie; their payload is its start (upper
 //! half) and length. A list is its count (4), its values, 9 bytes each, then a heap of its own.
 
 use std::sync::Arc;
@@ -51,11 +51,14 @@ pub struct RowHeader {
 /// A row. See the module.
 #[derive(Debug)]
 pub struct Row {
+    /// Whom it is about.
+    pub entity: Arc<str>,
     /// What it says of itself.
     pub header: RowHeader,
-    slots: u32,
+    /// Their count (4), then slots and heap.
     values: Box<[u8]>,
-    contexts: Box<[(usize, Box<[u8]>)]>,
+    /// Of most views there are none, which shall take no room.
+    contexts: Option<Box<Contexts>>,
     /// The events behind future values.
     pub events: Tree,
 }
@@ -63,6 +66,7 @@ pub struct Row {
 impl Row {
     /// The values of row `index` of evaluated `columns`, and what is kept of the entity.
     pub fn new(
+        entity: Arc<str>,
         header: RowHeader,
         columns: &[ArrayRef],
         index: usize,
@@ -74,8 +78,8 @@ impl Row {
             c.write_to(&mut bytes);
             (c.len(), bytes.into())
         };
-        let contexts = contexts.iter().map(list).collect();
-        Row { header, slots: columns.len() as u32, values: encode(columns, index).into(), contexts, events }
+        let contexts = boxed(contexts.iter().map(list).collect());
+        Row { entity, header, values: encode(columns, index).into(), contexts, events }
     }
 
     /// What is kept of the entity, asked at an instant.
@@ -85,16 +89,16 @@ impl Row {
 
     /// Rows of the view's slowly changing tables, one list a table.
     pub fn contexts(&self) -> Vec<EventList<'_>> {
-        let lists = self.contexts.iter().map(|(count, bytes)| EventList::parse(*count, bytes));
+        let lists =
+            self.contexts.iter().flat_map(|c| c.iter()).map(|(count, bytes)| EventList::parse(*count, bytes));
         lists.map(Option::unwrap_or_default).collect()
     }
 
     /// One finished value.
     pub fn value(&self, slot: usize) -> Value {
-        if slot >= self.slots as usize {
-            return Value::Null;
-        }
-        read_slot(&self.values, slot * SLOT, self.slots as usize * SLOT)
+        let Some((slots, values)) = self.values.split_first_chunk() else { return Value::Null };
+        let slots = u32::from_le_bytes(*slots) as usize;
+        if slot < slots { read_slot(values, slot * SLOT, slots * SLOT) } else { Value::Null }
     }
 
     fn write_front(&self, to: &mut Vec<u8>) {
@@ -108,8 +112,9 @@ impl Row {
         to.extend_from_slice(&h.newest.to_le_bytes());
         to.extend_from_slice(&(self.values.len() as u32).to_le_bytes());
         to.extend_from_slice(&self.values);
-        to.extend_from_slice(&(self.contexts.len() as u32).to_le_bytes());
-        for (count, bytes) in &self.contexts {
+        let contexts = self.contexts.as_deref().map_or(&[][..], |c| &c[..]);
+        to.extend_from_slice(&(contexts.len() as u32).to_le_bytes());
+        for (count, bytes) in contexts {
             to.extend_from_slice(&(*count as u32).to_le_bytes());
             to.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             to.extend_from_slice(bytes);
@@ -128,10 +133,10 @@ impl Row {
     }
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if the bytes are no row, or another version's.
-    pub fn parse(bytes: &[u8], view: &View) -> Option<Row> {
+    pub fn parse(bytes: &[u8], view: &View, entity: Arc<str>) -> Option<Row> {
         let (front, rest) = Front::read(bytes)?;
         let events = Tree::parse(rest, &view.layout.held)?;
-        front.into_row(events, view)
+        front.into_row(entity, events, view)
     }
 
     /// The row without the pieces of its events that are stored by themselves.
@@ -150,15 +155,21 @@ impl Row {
     pub fn restore(
         head: &[u8],
         view: &View,
-        entity: &Arc<str>,
+        entity: Arc<str>,
         source: &Arc<dyn ChunkSource>,
         piece: impl FnMut(PieceId) -> Option<Vec<u8>>,
     ) -> Option<Row> {
         let (front, rest) = Front::read(head)?;
         let on_disk = OnDisk { source: source.clone(), version: view.version, entity: entity.clone() };
         let events = Tree::restore(rest, &view.layout.held, piece, || on_disk.into())?;
-        front.into_row(events, view)
+        front.into_row(entity, events, view)
     }
+}
+
+type Contexts = Vec<(usize, Box<[u8]>)>;
+
+fn boxed(contexts: Contexts) -> Option<Box<Contexts>> {
+    (!contexts.is_empty()).then(|| Box::new(contexts))
 }
 
 /// The node pieces that the head of a row names; `None` if the bytes are no head of this format.
@@ -203,22 +214,23 @@ impl<'b> Front<'b> {
         Some((Front { header, values, contexts }, from.0))
     }
 
-    fn into_row(self, events: Tree, view: &View) -> Option<Row> {
+    fn into_row(self, entity: Arc<str>, events: Tree, view: &View) -> Option<Row> {
         let fits = self.header.version == view.version
-            && self.values.len() >= view.slots() * SLOT
+            && self.values.first_chunk().map(|n| u32::from_le_bytes(*n) as usize) == Some(view.slots())
             && self.contexts.len() == view.context_tables();
         fits.then(|| Row {
+            entity,
             header: self.header,
-            slots: view.slots() as u32,
             values: self.values.into(),
-            contexts: self.contexts.into_iter().map(|(count, bytes)| (count, bytes.into())).collect(),
+            contexts: boxed(self.contexts.into_iter().map(|(count, bytes)| (count, bytes.into())).collect()),
             events,
         })
     }
 }
 
 fn encode(columns: &[ArrayRef], index: usize) -> Vec<u8> {
-    let mut slots = Vec::with_capacity(columns.len() * SLOT);
+    let mut slots = Vec::with_capacity(4 + columns.len() * SLOT);
+    slots.extend_from_slice(&(columns.len() as u32).to_le_bytes());
     let mut heap = Vec::new();
     for column in columns {
         write_slot(&value_at(column, index), &mut slots, &mut heap);

@@ -23,12 +23,16 @@ fn views() -> Vec<Arc<View>> {
 }
 
 fn row(version: u64, offset: u64, value: i64) -> Arc<Row> {
+    of("ada", version, offset, value)
+}
+
+fn of(entity: &str, version: u64, offset: u64, value: i64) -> Arc<Row> {
     let header = RowHeader { version, partition: 0, next_offset: offset, from: 0, until: 10, newest: 0 };
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![value]))];
     let layout = Layout { chunk: 2, ..Layout::default() };
     let mut events: Vec<_> = (0..value).map(|i| (i, &b"bytes"[..])).collect();
     let events = Tree::default().insert(&mut events, i64::MIN, &layout, 0).unwrap();
-    Arc::new(Row::new(header, &columns, 0, events, &[]))
+    Arc::new(Row::new(entity.into(), header, &columns, 0, events, &[]))
 }
 
 fn get(store: &dyn OnlineStore, view: &View, entity: &str) -> Option<Vec<u8>> {
@@ -79,6 +83,7 @@ fn conforms(store: &dyn OnlineStore) {
 
     // Any text names an entity.
     for entity in ["", "żółw 🐢", "a:b", "a\u{0}b"] {
+        let first = of(entity, a.version, 5, 1);
         put(store, a, entity, Some(first.clone()));
         assert_eq!(get(store, a, entity), bytes(&first), "{entity:?}");
     }
@@ -106,7 +111,7 @@ proptest! {
         let views = views();
         let good = row(views[0].version, 5, events);
         let mut bytes = good.to_bytes().unwrap();
-        let whole = Row::parse(&bytes, &views[0]).unwrap();
+        let whole = Row::parse(&bytes, &views[0], "ada".into()).unwrap();
         prop_assert_eq!(whole.to_bytes().unwrap(), bytes.clone());
         prop_assert_eq!((whole.header, whole.value(0)), (good.header, Value::Int(events)));
         for (at, value) in flips {
@@ -116,7 +121,7 @@ proptest! {
         }
         bytes.truncate(cut.max(1));
         for bytes in [&bytes[..], &noise[..]] {
-            if let Some(row) = Row::parse(bytes, &views[0]) {
+            if let Some(row) = Row::parse(bytes, &views[0], "ada".into()) {
                 let _ = (row.value(0), row.value(9), views[0].next_change(&row.kept(5)), row.to_bytes());
                 let events = row.events.reader();
                 let len = Timeline::len(&events).min(99);

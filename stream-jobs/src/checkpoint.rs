@@ -78,7 +78,7 @@ pub struct Restored {
     /// Keys seen, by partition.
     pub seen: Vec<(Partition, Vec<(u128, Millis)>)>,
     /// Rows of the views that still are.
-    pub rows: Vec<(Arc<View>, Arc<str>, Arc<Row>)>,
+    pub rows: Vec<(Arc<View>, Arc<Row>)>,
     /// Views that have no state yet although the job has read signals.
     pub new_views: Vec<Arc<View>>,
     /// Notes, by name.

@@ -1,7 +1,8 @@
-//! A map by entity that never pauses to grow: many small tables, each of which moves alone.
+//! Maps by entity that never pause to grow: many small tables, each of which moves alone.
 
 use std::sync::Arc;
 
+use features::{Row, row_table::RowTable};
 use hashbrown::HashMap;
 
 /// How many tables.
@@ -31,11 +32,6 @@ impl<V> Entities<V> {
         (self.hasher.hash_one(entity) >> 24) as usize % PARTS
     }
 
-    /// The value of an entity, with the name under which it is kept.
-    pub fn get(&self, entity: &str) -> Option<(&Arc<str>, &V)> {
-        self.parts[self.part_of(entity)].get_key_value(entity)
-    }
-
     /// Puts a value in; answers the one before.
     pub fn insert(&mut self, entity: Arc<str>, value: V) -> Option<V> {
         let part = self.part_of(&entity);
@@ -44,21 +40,68 @@ impl<V> Entities<V> {
         old
     }
 
-    /// Takes a value out.
-    pub fn remove(&mut self, entity: &str) -> Option<V> {
-        let part = self.part_of(entity);
-        let old = self.parts[part].remove(entity);
-        self.len -= usize::from(old.is_some());
-        old
-    }
-
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
         self.parts.iter().flatten()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Rows by entity.
+#[derive(Debug)]
+pub struct Rows {
+    parts: Box<[RowTable]>,
+    hasher: ahash::RandomState,
+    len: usize,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        let parts = (0..PARTS).map(|_| RowTable::default()).collect();
+        Rows { parts, hasher: ahash::RandomState::new(), len: 0 }
+    }
+}
+
+impl Rows {
+    fn part_of(&self, entity: &str) -> usize {
+        self.hasher.hash_one(entity) as usize % PARTS
+    }
+
+    /// The row of an entity.
+    pub fn get(&self, entity: &str) -> Option<&Arc<Row>> {
+        self.parts[self.part_of(entity)].get(entity)
+    }
+
+    /// Puts a row in; answers the one before.
+    pub fn insert(&mut self, row: Arc<Row>) -> Option<Arc<Row>> {
+        let old = self.parts[self.part_of(&row.entity)].insert(row);
+        self.len += usize::from(old.is_none());
+        old
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, entity: &str) -> Option<Arc<Row>> {
+        let old = self.parts[self.part_of(entity)].remove(entity);
+        self.len -= usize::from(old.is_some());
+        old
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Row>> {
+        self.parts.iter().flat_map(RowTable::iter)
+    }
+
     /// Those in one of [`PARTS`] tables.
-    pub fn part(&self, part: usize) -> impl Iterator<Item = (&Arc<str>, &V)> {
+    pub fn part(&self, part: usize) -> impl Iterator<Item = &Arc<Row>> {
         self.parts[part].iter()
     }
 

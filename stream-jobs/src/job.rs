@@ -161,10 +161,10 @@ impl Job {
         }
         let held = features.registry().held().clone();
         let mut spiller = Spiller::new(budget, held.clone(), checkpoint.chunks());
-        for (view, entity, row) in restored.rows {
-            let p = ingest::log::partition_of(&entity, partitions);
-            spiller.note(&entity, &row);
-            shards[p as usize].restore(view.id, entity, row);
+        for (view, row) in restored.rows {
+            let p = ingest::log::partition_of(&row.entity, partitions);
+            spiller.note(&row);
+            shards[p as usize].restore(view.id, row);
         }
         let (eraser, erasures) = mpsc::channel(16);
         let backfills = Backfills::open(features.history().clone(), &views, &restored.notes, clock())?;
@@ -491,7 +491,7 @@ impl Job {
                 Ok(()) => {
                     let mut spiller = spiller.lock();
                     let rows = delta.rows.iter().flat_map(|(_, rows)| rows.iter());
-                    rows.for_each(|(e, r)| r.iter().for_each(|r| spiller.note(e, r)));
+                    rows.for_each(|(_, row)| row.iter().for_each(|row| spiller.note(row)));
                     spiller.keep_budget();
                     Ok(delta.position.clone())
                 }

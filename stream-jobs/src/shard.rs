@@ -24,7 +24,11 @@ use ingest::{
     log::{Offset, Partition},
 };
 
-use crate::{checkpoint::ChangedRows, entities::Entities, seen::Seen};
+use crate::{
+    checkpoint::ChangedRows,
+    entities::{Entities, Rows},
+    seen::Seen,
+};
 
 /// Numbers of the parts of an entity's events begin at its offset shifted by this, so that they are new even for
 /// an entity that was forgotten and came again.
@@ -56,11 +60,41 @@ pub struct Shard {
 #[derive(Debug)]
 struct ViewState {
     view: Arc<View>,
-    rows: Entities<Arc<Row>>,
-    /// When values change by themselves: the instant, and whose.
-    due: BTreeSet<(Millis, Arc<str>)>,
+    rows: Rows,
+    /// Rows whose values change by themselves, the next first.
+    due: BTreeSet<Due>,
     /// Rows changed since the last checkpoint, as they are now.
     dirty: Entities<Option<Arc<Row>>>,
+}
+
+/// A row whose values hold until some instant, in the order of those.
+#[derive(Debug)]
+struct Due(Arc<Row>);
+
+impl Due {
+    fn key(&self) -> (Millis, *const Row) {
+        (self.0.header.until, Arc::as_ptr(&self.0))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
 }
 
 /// An entity about to get a new row.
@@ -78,7 +112,7 @@ impl Shard {
     pub fn new(partition: Partition, views: &[Arc<View>]) -> Self {
         let state = |v: &Arc<View>| ViewState {
             view: v.clone(),
-            rows: Entities::default(),
+            rows: Rows::default(),
             due: BTreeSet::new(),
             dirty: Entities::default(),
         };
@@ -91,18 +125,19 @@ impl Shard {
     }
 
     /// Takes up a row from a checkpoint.
-    pub fn restore(&mut self, view: ViewId, entity: Arc<str>, row: Arc<Row>) {
+    pub fn restore(&mut self, view: ViewId, row: Arc<Row>) {
         if let Some(v) = self.views.get_mut(view as usize) {
-            v.set(entity, Some(row));
+            let old = v.rows.insert(row.clone());
+            v.renew_due(old, Some(row));
         }
     }
 
     /// Rows of a view, to fill an online store with.
     pub fn rows(&self) -> impl Iterator<Item = OnlineRow> + '_ {
         self.views.iter().flat_map(|v| {
-            v.rows.iter().map(|(entity, row)| OnlineRow {
+            v.rows.iter().map(|row| OnlineRow {
                 view: v.view.clone(),
-                entity: entity.clone(),
+                entity: row.entity.clone(),
                 row: Some(row.clone()),
             })
         })
@@ -127,7 +162,16 @@ impl Shard {
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
         let (watermark, partition) = (self.watermark, self.partition);
-        self.views.iter_mut().try_for_each(|v| v.apply(partition, watermark, tables, changes))
+        for i in 0..self.views.len() {
+            let (before, rest) = self.views.split_at_mut(i);
+            let Some((v, after)) = rest.split_first_mut() else { continue };
+            // Views share the names of their entities.
+            let known = |entity: &str| {
+                before.iter().chain(&*after).find_map(|v| v.rows.get(entity)).map(|row| row.entity.clone())
+            };
+            v.apply(partition, watermark, tables, &known, changes)?;
+        }
+        Ok(())
     }
 
     /// Begins a view from what history holds of its entities, of this partition among them.
@@ -173,7 +217,7 @@ impl Shard {
                 r.contexts().iter().all(|c| c.is_empty())
                     && r.events.last().is_none_or(|last| last <= horizon)
             };
-            let gone: Vec<_> = v.rows.part(part).filter(|(_, r)| old(r)).map(|(e, _)| e.clone()).collect();
+            let gone: Vec<_> = v.rows.part(part).filter(|r| old(r)).map(|r| r.entity.clone()).collect();
             gone.into_iter().for_each(|entity| v.change(entity, None, changes));
         }
     }
@@ -181,7 +225,7 @@ impl Shard {
     /// Takes a person out of every view.
     pub fn erase(&mut self, entity: &str, changes: &mut Changes) {
         for v in &mut self.views {
-            if let Some(entity) = v.rows.get(entity).map(|(e, _)| e.clone()) {
+            if let Some(entity) = v.rows.get(entity).map(|r| r.entity.clone()) {
                 v.change(entity, None, changes);
             }
         }
@@ -189,19 +233,14 @@ impl Shard {
 }
 
 impl ViewState {
-    /// Replaces a row, and what is due with it.
-    fn set(&mut self, entity: Arc<str>, row: Option<Arc<Row>>) {
-        let until = |r: &Arc<Row>| Some(r.header.until).filter(|t| *t < Millis::MAX);
-        let new_due = row.as_ref().and_then(until);
-        let old = match row {
-            Some(row) => self.rows.insert(entity.clone(), row),
-            None => self.rows.remove(&entity),
-        };
-        if let Some(t) = old.as_ref().and_then(until) {
-            self.due.remove(&(t, entity.clone()));
+    /// Replaces what is due of a row.
+    fn renew_due(&mut self, old: Option<Arc<Row>>, new: Option<Arc<Row>>) {
+        let changes = |row: &Arc<Row>| row.header.until < Millis::MAX;
+        if let Some(old) = old.filter(changes) {
+            self.due.remove(&Due(old));
         }
-        if let Some(t) = new_due {
-            self.due.insert((t, entity));
+        if let Some(new) = new.filter(changes) {
+            self.due.insert(Due(new));
         }
     }
 
@@ -209,7 +248,11 @@ impl ViewState {
     fn change(&mut self, entity: Arc<str>, row: Option<Arc<Row>>, changes: &mut Changes) {
         changes.rows.push(OnlineRow { view: self.view.clone(), entity: entity.clone(), row: row.clone() });
         self.dirty.insert(entity.clone(), row.clone());
-        self.set(entity, row);
+        let old = match &row {
+            Some(row) => self.rows.insert(row.clone()),
+            None => self.rows.remove(&entity),
+        };
+        self.renew_due(old, row);
     }
 
     fn apply(
@@ -217,6 +260,7 @@ impl ViewState {
         partition: Partition,
         watermark: Millis,
         tables: &[(&str, &RecordBatch)],
+        known: &dyn Fn(&str) -> Option<Arc<str>>,
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
         // What the batches hold for this view: signals, or changes of a slowly changing table by its number.
@@ -246,8 +290,8 @@ impl ViewState {
         let mut touched = Vec::with_capacity(groups.len());
         for (entity, of_entity) in groups {
             let (entity, old) = match self.rows.get(entity) {
-                Some((e, row)) => (e.clone(), Some(&**row)),
-                None => (Arc::from(entity), None),
+                Some(row) => (row.entity.clone(), Some(&**row)),
+                None => (known(entity).unwrap_or_else(|| entity.into()), None),
             };
             let applied = old.map_or(0, |r| r.header.next_offset);
             let mut next_offset = applied;
@@ -318,16 +362,15 @@ impl ViewState {
         changes: &mut Changes,
     ) -> Result<(), FeatureError> {
         let horizon = watermark.saturating_sub(self.view.horizon());
-        let due: Vec<_> =
-            self.due.iter().take(limit).take_while(|(t, _)| *t <= now).map(|(_, e)| e.clone()).collect();
+        let due = self.due.iter().take(limit).map(|due| due.0.clone());
+        let due: Vec<_> = due.take_while(|row| row.header.until <= now).collect();
         let mut touched = Vec::with_capacity(due.len());
-        for entity in due {
-            let Some((_, row)) = self.rows.get(&entity) else { continue };
+        for row in due {
             let mut nothing = vec![Vec::new(); self.view.context_tables()];
             let next_offset = row.header.next_offset;
             let (events, contexts) =
-                merged(&self.view, Some(row), &mut [], &mut nothing, horizon, next_offset)?;
-            touched.push(Touched { entity, events, contexts, next_offset, at: now });
+                merged(&self.view, Some(&row), &mut [], &mut nothing, horizon, next_offset)?;
+            touched.push(Touched { entity: row.entity.clone(), events, contexts, next_offset, at: now });
         }
         self.write(partition, watermark, touched, false, changes)
     }
@@ -364,7 +407,8 @@ impl ViewState {
             };
             // Nothing left in any window: no row reads the same.
             let empty = t.events.is_empty() && t.contexts.iter().all(EventBuffer::is_empty);
-            let row = (!empty).then(|| Arc::new(Row::new(header, &columns, i, t.events, &t.contexts)));
+            let row = (!empty)
+                .then(|| Arc::new(Row::new(t.entity.clone(), header, &columns, i, t.events, &t.contexts)));
             self.change(t.entity, row, changes);
         }
         Ok(())

@@ -11,14 +11,6 @@ use features::{
     chunks::{ChunkSource, Held, OnDisk},
 };
 
-/// A saved row and whose it is.
-#[derive(Debug)]
-struct Saved {
-    row: Weak<Row>,
-    version: u64,
-    entity: Arc<str>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Spiller {
@@ -27,7 +19,7 @@ pub struct Spiller {
     source: Arc<dyn ChunkSource>,
     /// The longest saved first. A row that was replaced since shares its chunks with its successor, which stands
     /// further behind.
-    saved: VecDeque<Saved>,
+    saved: VecDeque<Weak<Row>>,
     /// Length of the queue after the replaced were last taken out.
     alive: usize,
 }
@@ -39,25 +31,24 @@ impl Spiller {
     }
 
     /// Takes note of a row that the checkpoint has.
-    pub fn note(&mut self, entity: &Arc<str>, row: &Arc<Row>) {
-        let saved = Saved { row: Arc::downgrade(row), version: row.header.version, entity: entity.clone() };
-        self.saved.push_back(saved);
+    pub fn note(&mut self, row: &Arc<Row>) {
+        self.saved.push_back(Arc::downgrade(row));
     }
 
     /// Drops events from memory until the budget is kept, or nothing more may be dropped.
     pub fn keep_budget(&mut self) {
         if self.saved.len() > 2 * self.alive + 4096 {
-            self.saved.retain(|s| s.row.strong_count() > 0);
+            self.saved.retain(|row| row.strong_count() > 0);
             self.alive = self.saved.len();
         }
         while self.held.memory() > self.budget
             && let Some(oldest) = self.saved.pop_front()
         {
-            if let Some(row) = oldest.row.upgrade() {
+            if let Some(row) = oldest.upgrade() {
                 row.events.spill(&Arc::new(OnDisk {
                     source: self.source.clone(),
-                    version: oldest.version,
-                    entity: oldest.entity,
+                    version: row.header.version,
+                    entity: row.entity.clone(),
                 }));
             }
         }

@@ -124,7 +124,7 @@ impl Tree {
             pieces.insert(id, from.sized()?);
         }
         let node = |id| pieces.get(&id).map(|b| b.to_vec());
-        Tree::read(head, held, node, |id| Some(Body::Here(Arc::from(*pieces.get(&id)?))))
+        Tree::read(head, held, node, |id| Some(Body::Here(Arc::from(*pieces.get(&id)?), false)))
     }
 
     /// Reads a head; `node` finds node pieces, and the events of chunks stay on disk.
@@ -174,7 +174,7 @@ impl Tree {
                     for _ in 0..from.u32()? {
                         let (id, extent, states) = from.child()?;
                         let body = body(id)?;
-                        if let Body::Here(bytes) = &body {
+                        if let Body::Here(bytes, _) = &body {
                             EventList::parse(extent.count, bytes).filter(|_| bytes.len() == extent.bytes)?;
                         }
                         let to = Arc::new(Chunk::read(id, &extent, body, held));
@@ -196,7 +196,7 @@ impl Tree {
 impl Chunk {
     fn read(id: PieceId, extent: &Extent, body: Body, held: &Arc<Held>) -> Chunk {
         let of = match &body {
-            Body::Here(_) => &held.memory,
+            Body::Here(..) => &held.memory,
             Body::There(_) => &held.spilled,
         };
         of.fetch_add(extent.bytes, Relaxed);
@@ -205,7 +205,6 @@ impl Chunk {
             id,
             count: extent.count as u32,
             bytes: extent.bytes as u32,
-            saved: AtomicBool::new(false),
             first: extent.first,
             last: extent.last,
             body: RwLock::new(body),

@@ -94,7 +94,8 @@ pub struct OnDisk {
 
 #[derive(Debug)]
 enum Body {
-    Here(Arc<[u8]>),
+    /// In memory; and whether the checkpoint has it.
+    Here(Arc<[u8]>, bool),
     There(Arc<OnDisk>),
 }
 
@@ -104,8 +105,6 @@ pub struct Chunk {
     id: PieceId,
     count: u32,
     bytes: u32,
-    /// Whether the checkpoint has it.
-    saved: AtomicBool,
     first: Millis,
     last: Millis,
     body: RwLock<Body>,
@@ -120,10 +119,9 @@ impl Chunk {
             id,
             count: list.len() as u32,
             bytes: body.len() as u32,
-            saved: AtomicBool::new(false),
             first: list.time(0),
             last: list.time(list.len() - 1),
-            body: RwLock::new(Body::Here(body)),
+            body: RwLock::new(Body::Here(body, false)),
             held: held.clone(),
         }
     }
@@ -131,7 +129,7 @@ impl Chunk {
     /// The bytes of its events, read from disk if they are there.
     pub(crate) fn body(&self) -> Result<Arc<[u8]>, FeatureError> {
         let on_disk = match &*self.body.read() {
-            Body::Here(bytes) => return Ok(bytes.clone()),
+            Body::Here(bytes, _) => return Ok(bytes.clone()),
             Body::There(on_disk) => on_disk.clone(),
         };
         let bytes = on_disk.source.load(on_disk.version, &on_disk.entity, self.id)?;
@@ -153,13 +151,16 @@ impl Chunk {
         EventList::parse(self.count as usize, body).unwrap_or_default()
     }
 
+    fn mark_saved(&self) {
+        if let Body::Here(_, saved) = &mut *self.body.write() {
+            *saved = true;
+        }
+    }
+
     /// Lets go of the events' bytes, if the checkpoint has them; answers how many bytes that were.
     pub fn spill(&self, to: &Arc<OnDisk>) -> usize {
-        if !self.saved.load(Relaxed) {
-            return 0;
-        }
         let mut body = self.body.write();
-        if matches!(*body, Body::There(_)) {
+        if !matches!(*body, Body::Here(_, true)) {
             return 0;
         }
         *body = Body::There(to.clone());
@@ -172,7 +173,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let of = match self.body.get_mut() {
-            Body::Here(_) => &self.held.memory,
+            Body::Here(..) => &self.held.memory,
             Body::There(_) => &self.held.spilled,
         };
         of.fetch_sub(self.bytes as usize, Relaxed);
@@ -313,10 +314,10 @@ impl Tree {
     pub fn mark_saved(&self) {
         if let Shape::Many(root) = &self.0 {
             for node in root.nodes.iter().filter(|n| !n.to.saved.swap(true, Relaxed)) {
-                node.to.chunks.iter().for_each(|c| c.to.saved.store(true, Relaxed));
+                node.to.chunks.iter().for_each(|c| c.to.mark_saved());
             }
         } else {
-            self.chunks().for_each(|c| c.saved.store(true, Relaxed));
+            self.chunks().for_each(|c| c.mark_saved());
         }
     }
 

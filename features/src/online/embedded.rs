@@ -3,16 +3,15 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::{OnlineRow, OnlineStore};
-use crate::{error::FeatureError, row::Row, view::View};
+use crate::{error::FeatureError, row::Row, row_table::RowTable, view::View};
 
 /// So many tables a view, each of which grows alone: none pauses long.
 const SHARDS: usize = 64;
 
-type Shard = RwLock<HashMap<Arc<str>, Arc<Row>, ahash::RandomState>>;
+type Shard = RwLock<RowTable>;
 
 /// See the module.
 pub struct EmbeddedOnline {
@@ -23,17 +22,15 @@ pub struct EmbeddedOnline {
 impl EmbeddedOnline {
     /// An empty store for this many views.
     pub fn new(views: usize) -> Self {
-        let hasher = ahash::RandomState::new();
-        let empty = || std::array::from_fn(|_| RwLock::new(HashMap::with_hasher(hasher.clone())));
-        EmbeddedOnline { views: (0..views).map(|_| empty()).collect(), hasher }
+        let empty = || std::array::from_fn(|_| Shard::default());
+        EmbeddedOnline { views: (0..views).map(|_| empty()).collect(), hasher: ahash::RandomState::new() }
     }
 
     fn shard(&self, view: &View, entity: &str) -> Result<&Shard, FeatureError> {
         let shards = self.views.get(view.id as usize).ok_or_else(|| {
             FeatureError::Request(format!("the online store was opened without the view {}", view.name))
         })?;
-        // Not the bits that the tables themselves use.
-        Ok(&shards[(self.hasher.hash_one(entity) >> 24) as usize % SHARDS])
+        Ok(&shards[self.hasher.hash_one(entity) as usize % SHARDS])
     }
 }
 
@@ -53,7 +50,7 @@ impl OnlineStore for EmbeddedOnline {
                 stored.header.version == view.version && stored.header.next_offset > row.header.next_offset
             });
             if !newer {
-                shard.insert(entity, row);
+                shard.insert(row);
             }
         }
         Ok(())
@@ -61,6 +58,6 @@ impl OnlineStore for EmbeddedOnline {
 
     fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError> {
         let shards = self.views.get(view.id as usize).map(|s| s.iter()).unwrap_or_default();
-        Ok(shards.flat_map(|s| s.read().keys().cloned().collect::<Vec<_>>()).collect())
+        Ok(shards.flat_map(|s| s.read().iter().map(|r| r.entity.clone()).collect::<Vec<_>>()).collect())
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use features::{Row, View, chunks::OnDisk};
+use hashbrown::HashSet;
 use ingest::log::Position;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
@@ -29,9 +30,9 @@ impl Checkpoint {
                     let read = &read;
                     let own = views.iter();
                     scope.spawn(move || {
-                        let mut rows = Vec::new();
+                        let (mut rows, mut names) = (Vec::new(), HashSet::new());
                         for view in own {
-                            self.load_view(read, view, (k, threads), budget, &mut rows)?;
+                            self.load_view(read, view, (k, threads), budget, &mut names, &mut rows)?;
                         }
                         Ok::<_, redb::Error>(rows)
                     })
@@ -82,7 +83,8 @@ impl Checkpoint {
         view: &Arc<View>,
         share: (usize, usize),
         budget: usize,
-        out: &mut Vec<(Arc<View>, Arc<str>, Arc<Row>)>,
+        names: &mut HashSet<Arc<str>>,
+        out: &mut Vec<(Arc<View>, Arc<Row>)>,
     ) -> Result<(), redb::Error> {
         const RUN: usize = 1_024;
         let source = self.chunks();
@@ -98,9 +100,10 @@ impl Checkpoint {
                 continue;
             }
             let Ok(entity) = std::str::from_utf8(&key[8..]) else { continue };
-            let entity: Arc<str> = entity.into();
+            // Views share the names of their entities.
+            let entity = names.get_or_insert_with(entity, |name| name.into()).clone();
             let mut trouble = None;
-            let row = Row::restore(head.value(), view, &entity, &source, |piece| {
+            let row = Row::restore(head.value(), view, entity.clone(), &source, |piece| {
                 let mut key = row_key(view.version, &entity);
                 let len = key.len();
                 match pieces.get(at_piece(&mut key, len, piece)) {
@@ -120,7 +123,7 @@ impl Checkpoint {
                         let (source, entity) = (source.clone(), entity.clone());
                         row.events.spill(&Arc::new(OnDisk { source, version: view.version, entity }));
                     }
-                    out.push((view.clone(), entity, Arc::new(row)));
+                    out.push((view.clone(), Arc::new(row)));
                 }
                 None => {
                     let damaged =
