@@ -87,8 +87,16 @@ impl<'a> Cuts<'a> {
             let mut edge = upper;
             for (lower, k) in &edges {
                 if *lower < edge {
-                    events.parts(*lower, edge, states, &mut parts);
-                    all.add(owner as u32, &mut parts, &mut found);
+                    let ring = all.rings;
+                    match events {
+                        Source::List(list) => {
+                            all.add((owner, ring), Lies::In(*list), (*lower, edge), &mut found)
+                        }
+                        Source::Tree(tree) => {
+                            tree.parts(*lower, edge, states, &mut parts);
+                            parts.drain(..).for_each(|part| all.add_part((owner, ring), part, &mut found));
+                        }
+                    }
                     edge = *lower;
                 }
                 group_of[*k] = (!found.is_empty()).then(|| {
@@ -107,26 +115,30 @@ impl<'a> Cuts<'a> {
         all
     }
 
-    /// Adds what lies between two edges, and to `found` the numbers of its ring and whole parts.
-    fn add(&mut self, owner: u32, parts: &mut Vec<Lying<'a>>, found: &mut Vec<u32>) {
-        let ring = self.rings;
-        for part in parts.drain(..) {
-            let (list, from, to) = match part {
-                Lying::List(list, from, to) => (Lies::In(list), from, to),
-                Lying::Part(Part::Events { body, count, from, to }) => {
-                    (Lies::Chunk { body, count }, from, to)
-                }
-                Lying::Part(Part::States(states)) => {
-                    found.push(STATES | self.states.len() as u32);
-                    self.states.push(states);
-                    continue;
-                }
-            };
-            if self.rings == ring {
-                found.push(ring as u32);
-                self.rings += 1;
+    /// Adds events between two edges, and to `found` the number of their ring when they are its first.
+    fn add(
+        &mut self,
+        (owner, ring): (usize, usize),
+        list: Lies<'a>,
+        (from, to): (usize, usize),
+        found: &mut Vec<u32>,
+    ) {
+        if self.rings == ring {
+            found.push(ring as u32);
+            self.rings += 1;
+        }
+        self.cuts.push(Cut { owner: owner as u32, ring, list, from, to });
+    }
+
+    fn add_part(&mut self, of: (usize, usize), part: Part, found: &mut Vec<u32>) {
+        match part {
+            Part::Events { body, count, from, to } => {
+                self.add(of, Lies::Chunk { body, count }, (from, to), found);
             }
-            self.cuts.push(Cut { owner, ring, list, from, to });
+            Part::States(states) => {
+                found.push(STATES | self.states.len() as u32);
+                self.states.push(states);
+            }
         }
     }
 
@@ -166,27 +178,6 @@ impl<'a> Cuts<'a> {
         };
         let with_empty = concat(&[dense.as_ref(), a.empty.as_ref()])?;
         Ok(take(&with_empty, &self.scatter, None)?)
-    }
-}
-
-/// Something between two edges: events of a list, or a part of a tree.
-pub(crate) enum Lying<'a> {
-    /// The list, and which of its events.
-    List(EventList<'a>, usize, usize),
-    /// A part of a tree.
-    Part(Part),
-}
-
-impl<'a> Source<'a> {
-    fn parts(&self, from: usize, to: usize, states: bool, out: &mut Vec<Lying<'a>>) {
-        match self {
-            Source::List(list) => out.push(Lying::List(*list, from, to)),
-            Source::Tree(tree) => {
-                let mut parts = Vec::new();
-                tree.parts(from, to, states, &mut parts);
-                out.extend(parts.into_iter().map(Lying::Part));
-            }
-        }
     }
 }
 

@@ -15,9 +15,11 @@ use std::{
 };
 
 use super::{
-    Arc, AtomicBool, Body, Child, Chunk, Extent, Folded, Held, Node, OnDisk, Relaxed, Root, RwLock, Shape,
-    States, Tree,
+    Arc, AtomicBool, Body, Child, Chunk, Extent, Folded, Held, Node, OnDisk, Relaxed, Root, Shape, States,
+    Tree,
 };
+use parking_lot::RwLock;
+
 use crate::{error::FeatureError, events::EventList};
 
 /// Number of a node or chunk, never given twice to parts of the same entity and view.
