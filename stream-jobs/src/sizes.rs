@@ -75,7 +75,7 @@ pub fn of_view(file: &Path, view: &View) -> Result<Sizes, JobError> {
             let key = [key.value(), &id.to_be_bytes()].concat();
             pieces.get(&key[..]).ok().flatten().map(|p| p.value().to_vec())
         };
-        let row = Row::restore(head.value(), view, &entity, &source, piece);
+        let row = Row::restore(head.value(), view, entity, &source, piece);
         events.push(row.map_or(0, |row| row.events.len()) as u64);
     }
     Ok(Sizes { entities: bytes.len(), bytes: spread(bytes), events: spread(events) })
