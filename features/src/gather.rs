@@ -17,7 +17,7 @@ use ingest::Millis;
 use crate::{
     chunks::{Part, Source},
     events::{EventList, Timeline},
-    kernel::{Aggregation, Kept},
+    kernel::{Aggregation, End, Kept},
     view::window::{Given, Window},
 };
 
@@ -155,6 +155,11 @@ impl<'a> Cuts<'a> {
         if self.groups == 0 {
             return Ok(take(&a.empty, &self.scatter, None)?);
         }
+        if let (Some(end), true, Some(value)) = (a.end, self.states.is_empty(), values.first()) {
+            let dense = take(value, &self.at_end(end, value, a.expr.ignore_nulls(), ring, filter), None)?;
+            let with_empty = concat(&[dense.as_ref(), a.empty.as_ref()])?;
+            return Ok(take(&with_empty, &self.scatter, None)?);
+        }
         let mut partial = accumulator(&a.expr)?;
         partial.update_batch(values, ring, filter, self.rings)?;
         let dense = if self.merge_from.len() == self.rings && self.states.is_empty() {
@@ -178,6 +183,38 @@ impl<'a> Cuts<'a> {
         };
         let with_empty = concat(&[dense.as_ref(), a.empty.as_ref()])?;
         Ok(take(&with_empty, &self.scatter, None)?)
+    }
+}
+
+impl Cuts<'_> {
+    /// For each group the event that is its first or last: those of a ring come in order, and the rings of a
+    /// group the newest first. The same as the accumulators of `first` and `last` give, without comparing.
+    fn at_end(
+        &self,
+        end: End,
+        value: &ArrayRef,
+        ignore_nulls: bool,
+        ring: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> UInt32Array {
+        let mut of_ring: Vec<Option<u32>> = vec![None; self.rings];
+        for (i, ring) in ring.iter().enumerate() {
+            let counts =
+                filter.is_none_or(|f| f.is_valid(i) && f.value(i)) && !(ignore_nulls && value.is_null(i));
+            if counts && (end == End::Last || of_ring[*ring].is_none()) {
+                of_ring[*ring] = Some(i as u32);
+            }
+        }
+        let mut of_group: Vec<Option<u32>> = vec![None; self.groups];
+        for (from, group) in self.merge_from.iter().zip(&self.merge_groups) {
+            let found = of_ring[*from as usize];
+            let newer = of_group[*group];
+            of_group[*group] = match end {
+                End::Last => newer.or(found),
+                End::First => found.or(newer),
+            };
+        }
+        UInt32Array::from(of_group)
     }
 }
 

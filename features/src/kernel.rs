@@ -77,8 +77,17 @@ enum Argument {
     Constant(ScalarValue),
 }
 
+/// An end of a window's events, which come in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    First,
+    Last,
+}
+
 #[derive(Debug)]
 pub(crate) struct Aggregation {
+    /// Of `first` and `last`, which end of a window they take.
+    pub end: Option<End>,
     pub expr: Arc<AggregateFunctionExpr>,
     /// Whether its text argument is counted by numbers: see [`Codes`].
     pub coded: bool,
@@ -155,7 +164,12 @@ impl Kernel {
                 Some(by_codes) => (by_codes, true),
                 None => (a.expr.clone(), false),
             };
-            aggregations.push(Aggregation { expr, coded, arguments, filter, empty });
+            let end = match a.expr.fun().name() {
+                "first_value" => Some(End::First),
+                "last_value" => Some(End::Last),
+                _ => None,
+            };
+            aggregations.push(Aggregation { end, expr, coded, arguments, filter, empty });
         }
         let origin = |c: &Column| &plan.source.origins[c.index()];
         let is_late = |e: &Arc<dyn PhysicalExpr>| {
