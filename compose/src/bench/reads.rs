@@ -27,10 +27,13 @@ const PEOPLE: usize = 100;
 const CONNECTIONS: usize = 16;
 const ROUNDS: u32 = 3;
 const IN_PROCESS: u32 = 200_000;
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Reads in process, then over HTTP beside a handler that answers the same bytes; then many people in one
 /// read beside one person with as many values.
 pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
+    // The sweep renews rows whose values changed since the signals were made; it begins with the job.
+    tokio::time::sleep(SETTLE).await;
     let names = features_with_values(subject)?;
     let in_process = in_process(subject, &names)?;
     let asked = question(&names, &subject.people[..1]);
