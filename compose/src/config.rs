@@ -325,7 +325,7 @@ impl Default for Signals {
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { checkpoint_seconds: 10.0, batch: 262_144, memory_mb: 1_024 }
+        Stream { checkpoint_seconds: 10.0, batch: 524_288, memory_mb: 1_024 }
     }
 }
 

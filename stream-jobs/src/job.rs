@@ -63,7 +63,7 @@ impl JobOptions {
         JobOptions {
             checkpoint_file,
             checkpoint_every: Duration::from_secs(10),
-            batch: 262_144,
+            batch: 524_288,
             sweep_every: Duration::from_millis(200),
             idle_after: Duration::from_secs(60),
             memory_budget: 1 << 30,

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Records in a micro-batch.
-const BATCH: usize = 262_144;
+const BATCH: usize = 524_288;
 
 /// One micro-batch of one partition: newest event time, and rows by table.
 pub type MicroBatch = (Millis, Vec<(String, RecordBatch)>);
