@@ -86,12 +86,17 @@ async fn a_full_disk_loses_nothing_and_is_recovered_from() {
         let mut acknowledged = until_full(&log, 1).await;
         assert_eq!(keys(&log), acknowledged);
         for key in [9000, 9001] {
-            let answer = log.append(Topic::Signals, vec![record("u", key, &"y".repeat(5000))]).await;
-            assert!(matches!(answer, Err(LogError::Unavailable(_))), "{answer:?}");
+            // A file system counts its free pages by processor, so one it refused may fit at the second try.
+            match log.append(Topic::Signals, vec![record("u", key, &"y".repeat(5000))]).await {
+                Ok(_) => acknowledged.push(key),
+                Err(error) => assert!(matches!(error, LogError::Unavailable(_)), "{error}"),
+            }
         }
         fs::remove_file(&ballast).unwrap();
-        acknowledged.extend(until_full(&log, 5000).await);
-        assert!(acknowledged.last().is_some_and(|last| *last >= 5000), "it goes on once there is space");
+        let later = until_full(&log, 5000).await;
+        assert!(!later.is_empty(), "it goes on once there is space");
+        acknowledged.extend(later);
+        acknowledged.sort_unstable();
         assert_eq!(keys(&log), acknowledged);
         drop(log);
         // The disk is still full: opening needs no space.
