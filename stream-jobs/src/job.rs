@@ -1,5 +1,15 @@
 //! The loop: read, decode, apply, put online, append to history, move on; sweep when time has passed;
 //! checkpoint now and then.
+//!
+//! | module | what |
+//! |---|---|
+//! | `open` | the start, from the checkpoint and from history |
+//! | `saving` | checkpoints |
+//! | `backfill` | backfills between micro-batches |
+
+mod backfill;
+mod open;
+mod saving;
 
 use std::{
     path::PathBuf,
@@ -8,8 +18,7 @@ use std::{
 };
 
 use features::{
-    FeatureError, FeatureStore, View, chunks::Held, history::PastEvents, offline::OfflineStore,
-    online::OnlineStore, quality::Quality, store::Applied,
+    View, chunks::Held, offline::OfflineStore, online::OnlineStore, quality::Quality, store::Applied,
 };
 use ingest::{
     Clock, Millis,
@@ -21,10 +30,9 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    backfill::{Backfills, Piece, Progress},
+    backfill::Backfills,
     checkpoint::{Checkpoint, Delta, StateHook},
     decode::{Decoded, decode},
-    entities::PARTS,
     error::JobError,
     metrics as names,
     shard::{Changes, Shard},
@@ -126,82 +134,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// Opens the checkpoint and restores state and online store from it.
-    pub fn open(
-        log: Arc<dyn Log>,
-        catalogue: Arc<Catalogue>,
-        features: &FeatureStore,
-        online: Arc<dyn OnlineStore>,
-        clock: Clock,
-        options: JobOptions,
-    ) -> Result<Self, JobError> {
-        let views = features.registry().views().to_vec();
-        let mut checkpoint = Checkpoint::open(&options.checkpoint_file, options.state_hook.as_ref())?;
-        let partitions = log.partitions(Topic::Signals);
-        let mut shards: Vec<Shard> = (0..partitions).map(|p| Shard::new(p, &views)).collect();
-        let budget = options.memory_budget;
-        let mut restored = checkpoint.load(&views, budget)?;
-        if !features.history().durable_position()?.covers(&restored.position) {
-            // History is written before the checkpoint, so it was lost or moved away since. Only the log has
-            // what both need.
-            tracing::warn!("history is behind the checkpoint; both are built again from the log");
-            drop(checkpoint);
-            checkpoint = Checkpoint::start_over(&options.checkpoint_file, options.state_hook.as_ref())?;
-            restored = checkpoint.load(&views, budget)?;
-        }
-        for (p, t) in restored.watermarks {
-            if let Some(s) = shards.get_mut(p as usize) {
-                s.watermark = t;
-            }
-        }
-        for (p, keys) in restored.seen {
-            if let Some(s) = shards.get_mut(p as usize) {
-                s.seen.restore(keys.into_iter());
-            }
-        }
-        let held = features.registry().held().clone();
-        let mut spiller = Spiller::new(budget, held.clone(), checkpoint.chunks());
-        for (view, row) in restored.rows {
-            let p = ingest::log::partition_of(&row.entity, partitions);
-            spiller.note(&row);
-            shards[p as usize].restore(view.id, row);
-        }
-        let (eraser, erasures) = mpsc::channel(16);
-        let backfills = Backfills::open(features.history().clone(), &views, &restored.notes, clock())?;
-        let mut job = Job {
-            log,
-            catalogue,
-            online,
-            history: features.history().clone(),
-            applied: features.applied().clone(),
-            quality: features.quality().clone(),
-            clock,
-            options,
-            checkpoint: Arc::new(checkpoint),
-            heard: vec![Instant::now(); shards.len()],
-            shards,
-            saved: restored.position.clone(),
-            position: restored.position,
-            saving: None,
-            unsaved: None,
-            saved_at: Instant::now(),
-            collected_at: Millis::MIN,
-            collecting: None,
-            held,
-            spiller: Arc::new(Mutex::new(spiller)),
-            erasures,
-            eraser,
-            backfills,
-            views,
-        };
-        job.fill_new_views(&restored.new_views)?;
-        for s in &job.shards {
-            job.online.put_many(s.rows().collect())?;
-        }
-        job.applied.advance(&job.position);
-        Ok(job)
-    }
-
     /// A handle through which people are erased.
     pub fn eraser(&self) -> Eraser {
         Eraser(self.eraser.clone())
@@ -210,22 +142,6 @@ impl Job {
     /// How far the job has come.
     pub fn position(&self) -> &Position {
         &self.position
-    }
-
-    /// Views that came since the last run start from history, so that they do not begin empty.
-    fn fill_new_views(&mut self, fresh: &[Arc<View>]) -> Result<(), JobError> {
-        for view in fresh {
-            let oldest = self.shards.iter().map(|s| s.watermark).min().unwrap_or(Millis::MIN);
-            let after = oldest.saturating_sub(view.horizon());
-            let past = PastEvents::between(&*self.history, view, None, after, None)?;
-            let mut changes = Changes::default();
-            for shard in &mut self.shards {
-                shard.fill(view, &past, &mut changes)?;
-            }
-            let rows = changes.rows.len();
-            tracing::info!(view = %view.name, entities = rows, "a new view was filled from history");
-        }
-        Ok(())
     }
 
     /// Runs until `stop` turns true, then makes a last checkpoint.
@@ -248,66 +164,6 @@ impl Job {
             }
         }
         self.save().await
-    }
-
-    fn take_piece(&mut self, piece: Option<Result<Piece, FeatureError>>) -> Result<(), JobError> {
-        match piece.transpose() {
-            Ok(piece) => self.backfills.take(piece)?,
-            Err(e) => {
-                // Live values do not depend on it.
-                tracing::error!(error = %e, "a backfill stopped; it goes on at the next start");
-                self.backfills.put_off();
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds a backfill of a view over everything applied so far, or goes on with one for the same instants.
-    pub fn add_backfill(
-        &mut self,
-        view: &Arc<View>,
-        from: Option<Millis>,
-        until: Option<Millis>,
-    ) -> Result<(), JobError> {
-        let mut below = self.history.durable_position()?;
-        for (partition, offset) in self.position.0.iter().filter(|(_, o)| **o > 0) {
-            below.advance(*partition, offset - 1);
-        }
-        Ok(self.backfills.add(view, from, until, below, (self.clock)())?)
-    }
-
-    /// Does the pending backfills of these views, or all that are pending, and makes them durable now and then.
-    pub async fn backfill(
-        &mut self,
-        views: Option<&[Arc<View>]>,
-        mut told: impl FnMut(Progress),
-    ) -> Result<(), JobError> {
-        if let Some(views) = views {
-            self.backfills.only(views);
-        }
-        while self.backfill_step()? {
-            self.backfills.progress().into_iter().for_each(&mut told);
-            let full = self.history.buffered_bytes() > self.options.history_buffer;
-            if full || self.saved_at.elapsed() >= self.options.checkpoint_every {
-                self.save().await?;
-            }
-        }
-        self.save().await
-    }
-
-    /// Makes one piece of a backfill; false when none is pending.
-    pub fn backfill_step(&mut self) -> Result<bool, JobError> {
-        let pending = self.backfills.pending();
-        if pending {
-            let piece = self.backfills.step().transpose()?;
-            self.backfills.take(piece)?;
-        }
-        Ok(pending)
-    }
-
-    /// How far the backfill under way has come.
-    pub fn backfill_progress(&self) -> Option<Progress> {
-        self.backfills.progress()
     }
 
     /// One micro-batch, start to end.
@@ -426,23 +282,6 @@ impl Job {
         }
     }
 
-    /// Once a day of event time, looks through the state for rows that left every window: a part at a time, so that
-    /// it takes no long pause.
-    fn forget_old(&mut self) {
-        let newest = self.shards.iter().map(|s| s.watermark).max().unwrap_or(Millis::MIN);
-        if self.collecting.is_none() && newest.saturating_sub(self.collected_at) > 86_400_000 {
-            self.collected_at = newest;
-            self.collecting = Some(0);
-        }
-        let Some(part) = self.collecting else { return };
-        self.collecting = Some(part + 1).filter(|next| *next < PARTS);
-        let mut changes = Changes::default();
-        self.shards.iter_mut().for_each(|s| s.forget_old(part, &mut changes));
-        if let Err(e) = self.publish(changes) {
-            tracing::error!(error = %e, "rows that left every window were not taken out of the online store");
-        }
-    }
-
     /// Brings values up to date that changed because time passed; at most `limit` rows a view and partition.
     pub fn sweep(&mut self, now: Millis, limit: usize) -> Result<(), JobError> {
         let mut changes = Changes::default();
@@ -450,93 +289,6 @@ impl Job {
             s.sweep(now, limit, &mut changes)?;
         }
         self.publish(changes)
-    }
-
-    /// Starts a checkpoint, unless one is under way; collects the one before.
-    pub async fn start_saving(&mut self) -> Result<(), JobError> {
-        if self.saving.as_ref().is_some_and(|(_, s)| !s.is_finished()) {
-            return Ok(());
-        }
-        self.finish_saving().await?;
-        let started = Instant::now();
-        self.saved_at = started;
-        let mut delta = self.unsaved.take().unwrap_or_default();
-        for s in &mut self.shards {
-            let horizon = s.horizon();
-            delta.rows.extend(s.take_dirty());
-            let horizon = s.seen.horizon(horizon);
-            delta.seen.push((s.partition, s.seen.take_fresh()));
-            delta.horizons.retain(|(p, _)| *p != s.partition);
-            delta.horizons.push((s.partition, horizon));
-            delta.watermarks.retain(|(p, _)| *p != s.partition);
-            delta.watermarks.push((s.partition, s.watermark));
-            s.seen.prune(horizon);
-        }
-        delta.notes.extend(self.backfills.take_notes());
-        delta.position = self.position.clone();
-        if let Err(e) = self.history.seal(&self.position) {
-            tracing::error!(error = %e, "history could not be sealed; the checkpoint is tried again later");
-            counter!(names::CHECKPOINT_FAILURES).increment(1);
-            self.unsaved = Some(delta);
-            return Ok(());
-        }
-        let (history, checkpoint, views) =
-            (self.history.clone(), self.checkpoint.clone(), self.views.clone());
-        let spiller = self.spiller.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            // History first: if we die in between, the job replays from its older position, and history
-            // leaves out what it has.
-            let written = history.persist().map_err(|e| e.to_string());
-            match written.and_then(|_| checkpoint.commit(&views, &delta).map_err(|e| e.to_string())) {
-                Ok(()) => {
-                    let mut spiller = spiller.lock();
-                    let rows = delta.rows.iter().flat_map(|(_, rows)| rows.iter());
-                    rows.for_each(|(_, row)| row.iter().for_each(|row| spiller.note(row)));
-                    spiller.keep_budget();
-                    Ok(delta.position.clone())
-                }
-                Err(e) => Err((delta, e)),
-            }
-        });
-        self.saving = Some((started, task));
-        histogram!(names::CHECKPOINT_PAUSE).record(started.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    async fn finish_saving(&mut self) -> Result<(), JobError> {
-        let Some((started, task)) = self.saving.take() else { return Ok(()) };
-        match task.await {
-            Ok(Ok(position)) => {
-                histogram!(names::CHECKPOINT).record(started.elapsed().as_secs_f64());
-                if let Err(e) = self.log.commit(CONSUMER, Topic::Signals, &position).await {
-                    tracing::warn!(error = %e, "the job's place in the log was not committed");
-                }
-                self.saved = position;
-            }
-            Ok(Err((delta, error))) => {
-                tracing::error!(error, "a checkpoint failed; it is tried again");
-                counter!(names::CHECKPOINT_FAILURES).increment(1);
-                self.unsaved = Some(delta);
-            }
-            // What it held is gone, and a later checkpoint would leave a hole: only a start from the last one is whole.
-            Err(e) => return Err(self.not_durable(format!("it was cut off: {e}"))),
-        }
-        Ok(())
-    }
-
-    fn not_durable(&self, reason: String) -> JobError {
-        JobError::Checkpoint { file: self.options.checkpoint_file.display().to_string(), reason }
-    }
-
-    /// Makes everything applied so far durable.
-    pub async fn save(&mut self) -> Result<(), JobError> {
-        self.finish_saving().await?;
-        self.start_saving().await?;
-        self.finish_saving().await?;
-        if self.unsaved.is_some() {
-            return Err(self.not_durable("not durable; see the log for the cause".to_owned()));
-        }
-        Ok(())
     }
 
     async fn erase(&mut self, subject: &str) -> Result<u64, JobError> {
