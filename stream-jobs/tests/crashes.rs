@@ -5,6 +5,8 @@
 //! history's files alone is tried where history is.)
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -37,6 +39,8 @@ use stream_jobs::{
     Job, JobOptions,
     checkpoint::{Checkpoint, StateHook, StateOp},
 };
+
+use support::copy_dir;
 
 const VIEWS: &str = "
     CREATE FEATURE VIEW tasks ENTITY user_id WINDOWS (1 HOUR, TODAY, LIFETIME)
@@ -116,20 +120,6 @@ fn apply(state: &mut Vec<u8>, p: &Pending) {
                 state.resize(end, 0);
             }
             state[*at as usize..end].copy_from_slice(bytes);
-        }
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    let Ok(entries) = fs::read_dir(from) else { return };
-    for entry in entries {
-        let entry = entry.unwrap();
-        let place = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &place);
-        } else {
-            fs::copy(entry.path(), place).unwrap();
         }
     }
 }
