@@ -14,6 +14,8 @@ pub(crate) enum Raw<'a> {
     Fixed32(u32),
     Fixed64(u64),
     Bytes(&'a [u8]),
+    /// Proto3 has none: allowed where a foreign encoder puts a field of its own, and skipped.
+    Group,
 }
 
 /// One value understood.
@@ -35,7 +37,7 @@ pub(crate) enum Value<'a> {
     Message(&'a [u8]),
 }
 
-/// The fields of a message in the order of the wire; groups are passed over.
+/// The fields of a message in the order of the wire.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
@@ -43,22 +45,19 @@ impl<'a> Iterator for Fields<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.0.is_empty() {
-            match next_field(&mut self.0) {
-                Ok(Some(field)) => return Some(Ok(field)),
-                Ok(None) => {}
-                Err(damaged) => {
-                    self.0 = &[];
-                    return Some(Err(damaged));
-                }
-            }
+        if self.0.is_empty() {
+            return None;
         }
-        None
+        let field = next_field(&mut self.0);
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
     }
 }
 
 #[inline]
-fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Raw<'a>)>, Damaged> {
+fn next_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Raw<'a>), Damaged> {
     let (number, wire) = match rest.first() {
         // Numbers up to 15 take one byte.
         Some(key @ 8..=127) => {
@@ -70,9 +69,9 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Raw<'a>)>, Damaged
     };
     if matches!(wire, WireType::StartGroup | WireType::EndGroup) {
         skip_field(wire, number, rest, DecodeContext::default()).map_err(|e| wrong(&e))?;
-        return Ok(None);
+        return Ok((number, Raw::Group));
     }
-    raw(wire, rest).map(|raw| Some((number, raw)))
+    raw(wire, rest).map(|raw| (number, raw))
 }
 
 #[inline]
@@ -186,6 +185,7 @@ fn seconds_and_nanos(bytes: &[u8]) -> Result<(i64, i32), Damaged> {
         match field? {
             (1, Raw::Varint(seconds)) => parts.0 = seconds as i64,
             (2, Raw::Varint(nanos)) => parts.1 = nanos as i32,
+            (1 | 2, _) => return Err(unfit("a part of a time")),
             _ => {}
         }
     }

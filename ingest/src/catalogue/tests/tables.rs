@@ -84,6 +84,18 @@ fn foreign_encodings_are_understood() {
 }
 
 #[test]
+fn a_declared_field_in_another_wire_type_is_damage() {
+    let made = made();
+    let mut table = made.builder();
+    // The first field as a group, and as a fixed number.
+    for data in [vec![0x0b, 0x0c], vec![0x0d, 1, 2, 3, 4]] {
+        assert!(table.append(0, 0, &record("tea.made", data.clone())).is_err());
+        assert!(made.decode_json(&data).is_err());
+    }
+    assert_eq!(table.finish().num_rows(), 0);
+}
+
+#[test]
 fn a_row_that_fails_leaves_no_trace() {
     let made = made();
     let good = bytes(
