@@ -13,11 +13,13 @@
 //! | [`rules`], [`memory`] | when to be silent, what to leave out; what was shown lately |
 //! | [`policy`] | uniform, LinUCB, linear Thompson sampling |
 //! | [`decide`], [`feedback`] | the decision, the reaction |
+//! | [`bandit`] | the same policies for any program: named values, JSON lines |
 //! | [`learn`] | rewards, learning, snapshots |
 //! | [`explain`] | a past decision, told from its record |
 //! | [`record`] | what is written to the log |
 //! | [`telemetry`] | names of the metrics |
 
+pub mod bandit;
 mod config;
 pub mod context;
 pub mod decide;
