@@ -7,8 +7,10 @@
 //! | [`stats`] | what came of the tips |
 //! | [`time`] | the clock of the simulation |
 //! | [`page`] | the page that shows it |
+//! | [`lab`] | reward and regret against the truth, and a page that draws them |
 
 mod drive;
+mod lab;
 mod page;
 mod stats;
 mod time;
@@ -18,6 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use ingest::auth::{Gate, GateOptions, Keys};
+use scorer::tips::Tip;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,7 +31,8 @@ use crate::{
     process::{self, Tasks},
     run, serve, telemetry,
 };
-use drive::Driver;
+use drive::{Driver, Observed};
+use lab::{Lab, Watcher};
 use page::{AboutTip, Board};
 use stats::Stats;
 use world::DAY;
@@ -81,27 +85,34 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     let metrics = telemetry::start()?;
     let clock = time::clock(clock::now(), arguments.speed * 60.0);
     let core = Core::open(&settings, clock.clone())?;
+    let log = core.log.clone();
     let tasks = Tasks { stream: true, score: true, verify_per_minute: 0, retention: true };
     let full = process::start_full(&settings, core, &gate, tasks, metrics.clone(), arguments.seed)?;
     tokio::spawn(telemetry::upkeep(metrics));
 
     let people = world::people(arguments.people as usize, arguments.seed, clock() - PAST);
-    let about = full.tips.iter().map(|tip| {
+    let about = |tip: &Tip| {
         let effort = (f64::from(tip.effort) / MOST_EFFORT_MINUTES).min(1.0);
-        (tip.id.clone(), AboutTip { category: tip.category.clone(), effort })
-    });
+        AboutTip { category: tip.category.clone(), effort }
+    };
     let (control, treated): (Vec<_>, Vec<_>) =
         people.iter().map(|p| p.id.clone()).partition(|id| full.scorer.in_control(id));
     tracing::info!(with_policy = treated.len(), uniform = control.len(), "people");
-    let board =
-        Arc::new(Board::new(about.collect(), WHAT.into(), treated, clock.clone(), Stats::new(STRETCH)));
-    let app = full.app.clone().merge(page::router(board.clone()));
+    let by_id = full.tips.iter().map(|tip| (tip.id.clone(), about(tip))).collect();
+    let board = Arc::new(Board::new(by_id, WHAT.into(), treated, clock.clone(), Stats::new(STRETCH)));
+    let lab = Arc::new(Lab::new(full.scorer.clone()));
+    let app = full.app.clone().merge(page::router(board.clone())).merge(lab::page::router(lab.clone()));
     let stop = run::stop_signal(full.process.failed.clone())?;
     let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
     let drain = Duration::from_secs(settings.http.drain_seconds);
     let server = tokio::spawn(serve::serve(listener, app.clone(), stop.clone(), drain));
 
-    let mut driver = Driver::new(full.app, people, clock, board.clone());
+    let observed = Observed {
+        watcher: Watcher::new(lab, &*log)?,
+        tips: full.tips.iter().map(about).collect(),
+        rewards: settings.scorer.learn.rewards,
+    };
+    let mut driver = Driver::new(full.app, people, clock, board.clone(), observed);
     tracing::info!(address, "listening");
     eprintln!("Posting the past {} days of {} people…", PAST / DAY, arguments.people);
     driver.catch_up().await?;
@@ -142,6 +153,7 @@ fn say_where(address: &str, board: &Board, arguments: &DemoArgs) {
     let somebody = board.people.first().map_or("ada", String::as_str);
     println!();
     println!("  http://{address}/demo   whether it learns, live");
+    println!("  http://{address}/lab    what it earns and what it knows, against the truth");
     println!("  http://{address}/       the tip page; be one of the people with /?user={somebody}");
     println!("  http://{address}/metrics and /openapi.json for programs");
     println!();

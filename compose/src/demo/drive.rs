@@ -14,12 +14,14 @@ use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use ingest::{Clock, Millis};
+use scorer::learn::RewardTable;
 use serde::Deserialize;
 use serde_json::json;
 use tower::ServiceExt;
 
 use super::{
-    page::Board,
+    lab::Watcher,
+    page::{AboutTip, Board},
     stats::{Arm, Shown},
     world::{MINUTE, Person},
 };
@@ -40,7 +42,18 @@ pub struct Driver {
     people: Vec<Person>,
     clock: Clock,
     board: Arc<Board>,
+    observed: Observed,
     replies: BinaryHeap<Reverse<Due>>,
+}
+
+/// What the laboratory is told.
+pub struct Observed {
+    /// Counts decisions.
+    pub watcher: Watcher,
+    /// Every tip, in the order of the catalogue.
+    pub tips: Vec<AboutTip>,
+    /// What reactions are worth.
+    pub rewards: RewardTable,
 }
 
 /// A reaction to be posted at its time.
@@ -67,8 +80,14 @@ struct Tip {
 
 impl Driver {
     /// People who are about to begin.
-    pub fn new(routes: Router, people: Vec<Person>, clock: Clock, board: Arc<Board>) -> Driver {
-        Driver { routes, people, clock, board, replies: BinaryHeap::new() }
+    pub fn new(
+        routes: Router,
+        people: Vec<Person>,
+        clock: Clock,
+        board: Arc<Board>,
+        observed: Observed,
+    ) -> Driver {
+        Driver { routes, people, clock, board, observed, replies: BinaryHeap::new() }
     }
 
     /// Posts what happened before now, in order of time, as a new installation would import it.
@@ -89,6 +108,7 @@ impl Driver {
             self.post_signals(now).await?;
             self.post_replies(now).await?;
             self.look_for_tips(now, began.elapsed().as_secs_f64()).await?;
+            self.observed.watcher.catch_up()?;
         }
     }
 
@@ -159,6 +179,11 @@ impl Driver {
         let arm = if shown.policy.starts_with("uniform") { Arm::Uniform } else { Arm::Bandit };
         let about = self.board.tips.get(&shown.tip.id).cloned().unwrap_or_default();
         let person = &mut self.people[index];
+        if arm == Arm::Bandit {
+            let Observed { watcher, tips, rewards } = &mut self.observed;
+            let worth = tips.iter().map(|t| person.worth(&t.category, t.effort, now, rewards));
+            watcher.expect(shown.impression.clone(), worth.collect());
+        }
         let (reply, after) = person.reply(&about.category, about.effort, now);
         if let Some(reaction) = reply.name() {
             self.replies.push(Reverse(Due { at: now + after, impression: shown.impression, reaction }));

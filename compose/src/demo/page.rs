@@ -22,7 +22,7 @@ const STYLE: &str = include_str!("../../static/demo.css");
 const SCRIPT: &str = include_str!("../../static/demo.js");
 
 /// The page takes everything from this server and runs nothing inline.
-const HEADERS: [(HeaderName, &str); 3] = [
+pub(super) const HEADERS: [(HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -97,7 +97,8 @@ pub fn router(board: Arc<Board>) -> Router {
         .with_state(board)
 }
 
-fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+/// A file of a page.
+pub(super) fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], HEADERS, text)
 }
 

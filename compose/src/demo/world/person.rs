@@ -2,6 +2,7 @@
 
 use ingest::Millis;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use scorer::learn::RewardTable;
 
 use super::{DAY, HOUR, MINUTE, Moment, Posted, Reply, day, taste::Tastes};
 
@@ -155,6 +156,11 @@ impl Person {
     /// How likely they are to take up a tip of this category now.
     pub fn likes(&self, category: &str, effort: f64, now: Millis) -> f64 {
         self.tastes.likes(category, effort, &self.moment(now))
+    }
+
+    /// The mean reward of showing them a tip of this category now.
+    pub fn worth(&self, category: &str, effort: f64, now: Millis, rewards: &RewardTable) -> f64 {
+        Reply::worth(self.likes(category, effort, now), rewards)
     }
 
     /// What they do with a tip of this category, and after how long.

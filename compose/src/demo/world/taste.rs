@@ -5,6 +5,7 @@
 //! reactions alone) and on the effort the tip asks for.
 
 use rand::{Rng, rngs::SmallRng};
+use scorer::learn::RewardTable;
 
 use super::Moment;
 
@@ -35,6 +36,13 @@ const INDIFFERENT: f64 = -3.4;
 const NEED: f64 = 5.2;
 /// How much the greatest effort takes away, for somebody at their freshest.
 const EFFORT: f64 = 0.7;
+
+/// Of the tips taken up, the share that is done at once.
+const DONE: f64 = 0.3;
+/// Of ten tips not taken up, so many are dismissed …
+const DISMISSED: u32 = 5;
+/// … and so many put off; the rest is met with silence.
+const SNOOZED: u32 = 2;
 
 /// The tastes of one person.
 #[derive(Debug, Clone)]
@@ -79,13 +87,23 @@ impl Reply {
     /// Draws a reply of somebody who takes it up with probability `likes`.
     pub fn draw(likes: f64, rng: &mut SmallRng) -> Reply {
         if rng.random_bool(likes.clamp(0.0, 1.0)) {
-            return if rng.random_bool(0.3) { Reply::Done } else { Reply::Accepted };
+            return if rng.random_bool(DONE) { Reply::Done } else { Reply::Accepted };
         }
         match rng.random_range(0..10) {
-            0..5 => Reply::Dismissed,
-            5..7 => Reply::Snoozed,
+            turn if turn < DISMISSED => Reply::Dismissed,
+            turn if turn < DISMISSED + SNOOZED => Reply::Snoozed,
             _ => Reply::Nothing,
         }
+    }
+
+    /// The mean reward of [`Reply::draw`] with these `likes`.
+    pub fn worth(likes: f64, rewards: &RewardTable) -> f64 {
+        let taken = DONE * rewards.done + (1.0 - DONE) * rewards.accepted;
+        let (dismissed, snoozed) = (f64::from(DISMISSED) / 10.0, f64::from(SNOOZED) / 10.0);
+        let left = dismissed * rewards.dismissed
+            + snoozed * rewards.snoozed
+            + (1.0 - dismissed - snoozed) * rewards.ignored;
+        likes * taken + (1.0 - likes) * left
     }
 
     /// Whether the tip was taken up.
@@ -174,5 +192,21 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(1);
         let taken = (0..10_000).filter(|_| Reply::draw(0.3, &mut rng).took_up()).count();
         assert!((2_850..3_150).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn the_worth_is_the_mean_reward_of_replies() {
+        let rewards =
+            RewardTable { accepted: 0.9, done: 1.0, snoozed: 0.5, ignored: 0.1, ..RewardTable::default() };
+        let mut rng = SmallRng::seed_from_u64(2);
+        let draws = 200_000;
+        for likes in [0.0, 0.3, 1.0] {
+            let drawn = (0..draws).map(|_| {
+                let name = Reply::draw(likes, &mut rng).name();
+                rewards.of(name.map(|name| name.parse().unwrap()))
+            });
+            let (mean, worth) = (drawn.sum::<f64>() / f64::from(draws), Reply::worth(likes, &rewards));
+            assert!((mean - worth).abs() < 0.005, "{mean} for {worth}");
+        }
     }
 }
