@@ -1,6 +1,7 @@
 //! The parts of the process, opened once, in the order in which they need one another.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,7 +25,7 @@ use scorer::{
     Scorer,
     context::Layout,
     decide,
-    learn::{Joiner, Learner},
+    learn::{Brief, Joiner, Learning},
     memory::Memory,
     tips::TipCatalogue,
 };
@@ -69,8 +70,8 @@ pub struct Scoring {
     pub memory: Arc<Memory>,
     /// Makes rewards.
     pub joiner: Joiner,
-    /// Learns from them.
-    pub learner: Learner,
+    /// Learns from them; publishes the policy that serves and its shadow.
+    pub learning: Learning,
 }
 
 impl Core {
@@ -142,22 +143,39 @@ impl Scoring {
             .map_err(|e| Error::Setting(format!("tips and scorer.context name features: {e}")))?;
         let memory = Arc::new(Memory::new(config.remembered_impressions));
         memory.rebuild(&*core.log)?;
-        let groups = tips.categories().into_iter().map(str::to_owned).collect();
+        let brief = Arc::new(brief(settings, &tips, layout.clone(), features.registry()));
         let now = (core.clock)();
-        let mut learner =
-            Learner::restore(core.log.clone(), &config, layout.clone(), groups, now).map_err(refused)?;
-        learner.catch_up()?;
+        let mut learning = Learning::open(core.log.clone(), &config, brief, now).map_err(refused)?;
+        learning.catch_up()?;
         let joiner = Joiner::new(core.log.clone(), &config.learn, memory.clone(), core.clock.clone())?;
         let parts = decide::Parts {
             catalogue: tips.clone(),
             layout,
             features: Arc::new(source),
             sink: Arc::new(ThroughDoor(core.door.clone())),
-            policy: learner.published(),
+            policy: learning.published(),
+            shadow: learning.published_shadow(),
             memory: memory.clone(),
         };
         let scorer = Scorer::new(config, parts).map_err(refused)?;
-        Ok(Scoring { tips, scorer, memory, joiner, learner })
+        Ok(Scoring { tips, scorer, memory, joiner, learning })
+    }
+}
+
+/// What every learner is told beside its policy.
+pub fn brief(settings: &Settings, tips: &TipCatalogue, layout: Arc<Layout>, registry: &Registry) -> Brief {
+    let read = layout.features_to_read().iter().filter_map(|name| name.split_once('.'));
+    let views: BTreeSet<String> = read
+        .filter_map(|(view, _)| registry.view(view))
+        .map(|view| format!("{}@{}", view.name, view.version_text))
+        .collect();
+    Brief {
+        learn: settings.scorer.learn.clone(),
+        context: settings.scorer.context.clone(),
+        layout,
+        groups: tips.categories().into_iter().map(str::to_owned).collect(),
+        code: env!("CARGO_PKG_VERSION").to_owned(),
+        views: views.into_iter().collect(),
     }
 }
 

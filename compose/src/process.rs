@@ -149,11 +149,11 @@ impl Process {
             process.watch(store.clone(), quality_file, tasks.verify_per_minute);
             process.tidy(store);
         }
-        if let Some(Scoring { joiner, learner, .. }) = scoring.filter(|_| tasks.score) {
+        if let Some(Scoring { joiner, learning, .. }) = scoring.filter(|_| tasks.score) {
             let (clock, stop) = (process.core.clock.clone(), process.stop_work.clone());
             let joiner = process.spawn(JOINER, joiner.run(stop.clone()));
-            let learner = process.spawn(LEARNER, learner.run(clock, stop));
-            process.workers.extend([(JOINER, joiner), (LEARNER, learner)]);
+            let learning = process.spawn(LEARNER, learning.run(clock, stop));
+            process.workers.extend([(JOINER, joiner), (LEARNER, learning)]);
         }
         if tasks.retention {
             let task =

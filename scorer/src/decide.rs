@@ -1,27 +1,29 @@
 //! Decisions: which tip, for whom, or none.
 
+mod impression;
+mod publication;
+
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use features::value::{FeatureRow, Part};
 use ingest::{Millis, record::Record};
-use prost::Message;
+use ndarray::ArrayView1;
 use rand::{Rng, RngCore};
 
 use crate::{
     ScorerConfig, ScorerError,
     context::Layout,
+    experiment::{self, Arm},
+    learn::StateId,
     memory::Memory,
     policy::{Action, Choice, Snapshot, Uniform, choose},
-    record::{self, IMPRESSION, IMPRESSION_SOURCE, Impression},
     rules::Silence,
     telemetry,
     tips::{Conditions, Tip, TipCatalogue},
 };
 
-/// Where the learner puts the policy that decisions follow.
-pub type Published = Arc<ArcSwap<Arc<dyn Snapshot>>>;
+pub use self::publication::{Publication, Published};
 
 /// Longest name of a user, in bytes; the door's own bound for subjects.
 const MAX_USER_BYTES: usize = 256;
@@ -76,6 +78,8 @@ pub struct Decision {
     pub policy: &'static str,
     /// How many rewards it had learned.
     pub version: u64,
+    /// Its state, together with the version.
+    pub state: StateId,
     /// Probability with which the tip was chosen.
     pub propensity: f64,
     /// The random number behind the choice.
@@ -88,6 +92,36 @@ pub struct Decision {
     pub parts: Vec<Part>,
     /// The instant the context holds for.
     pub as_of: Millis,
+    /// What the other policy would have chosen, where two run: the shadow, or the incumbent where the shadow
+    /// chose.
+    pub beside: Option<Beside>,
+    /// Name of the experiment that runs, and the person's side.
+    pub arm: Option<(Arc<str>, Arm)>,
+}
+
+/// What a policy would have done whose choice is not shown.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// Its name.
+    pub policy: &'static str,
+    /// How many rewards it had learned.
+    pub version: u64,
+    /// Its state, together with the version.
+    pub state: StateId,
+    /// Its choice among the same candidates, by a draw of its own.
+    pub choice: Choice,
+}
+
+impl Beside {
+    fn choose(
+        policy: &Publication,
+        context: ArrayView1<'_, f64>,
+        actions: &[Action<'_>],
+        rng: &mut dyn RngCore,
+    ) -> Option<Beside> {
+        let choice = choose(&*policy.snapshot, context, actions, rng)?;
+        Some(Beside { policy: policy.name(), version: policy.version(), state: policy.state, choice })
+    }
 }
 
 /// A candidate and what the policy made of it.
@@ -113,6 +147,8 @@ pub struct Parts {
     pub sink: Arc<dyn Sink>,
     /// What decisions follow; the learner publishes here.
     pub policy: Published,
+    /// What runs beside it, asked for every decision and shown only to people of an experiment.
+    pub shadow: Option<Published>,
     /// What was shown lately; the joiner feeds the same.
     pub memory: Arc<Memory>,
 }
@@ -128,8 +164,13 @@ pub(crate) struct Inner {
     parts: Parts,
     conditions: Conditions,
     tips: Vec<Arc<Tip>>,
-    control: Arc<dyn Snapshot>,
+    control: Publication,
+    /// Name of the experiment that runs, the control group's when there is no other.
+    experiment: Option<Arc<str>>,
 }
+
+/// Said of the control group where no experiment has a name.
+const CONTROL: &str = "control";
 
 impl Scorer {
     /// # Errors
@@ -141,7 +182,10 @@ impl Scorer {
             .resolve(parts.layout.features_to_read())
             .map_err(|e| ScorerError::Config(e.to_string()))?;
         let tips = parts.catalogue.iter().map(|t| Arc::new(t.clone())).collect();
-        let inner = Inner { config, parts, conditions, tips, control: Arc::new(Uniform) };
+        let control = Publication::from(Arc::new(Uniform) as Arc<dyn Snapshot>);
+        let named = config.experiment.as_ref().map(|e| e.name.as_str());
+        let experiment = named.or((config.control_share > 0.0).then_some(CONTROL)).map(Arc::from);
+        let inner = Inner { config, parts, conditions, tips, control, experiment };
         Ok(Scorer { inner: Arc::new(inner) })
     }
 
@@ -157,8 +201,18 @@ impl Scorer {
 
     /// Whether this person's tips are chosen uniformly, for comparison.
     pub fn in_control(&self, user: &str) -> bool {
-        let place = xxhash_rust::xxh3::xxh3_64_with_seed(user.as_bytes(), 0xc0) as f64 / u64::MAX as f64;
-        place < self.inner.config.control_share
+        experiment::in_control(user, self.inner.config.control_share)
+    }
+
+    /// Whose tips this person gets. A function of their id and the configuration, and of nothing else until
+    /// the shadow is promoted.
+    pub fn arm(&self, user: &str) -> Arm {
+        let challenger = || self.parts().shadow.as_ref().is_some_and(|s| s.load().challenger);
+        match &self.inner.config.experiment {
+            _ if self.in_control(user) => Arm::Control,
+            Some(experiment) if experiment.challenges(user) && challenger() => Arm::Challenger,
+            _ => Arm::Incumbent,
+        }
     }
 
     /// Chooses a tip for `user` at `now`, or silence. The impression is on its way to the log when this
@@ -201,7 +255,7 @@ impl Scorer {
                 user.len()
             )));
         }
-        let Inner { config, parts, conditions, tips, control } = &*self.inner;
+        let Inner { config, parts, conditions, tips, control, experiment } = &*self.inner;
         let (rules, memory, layout) = (&config.rules, &parts.memory, &parts.layout);
         if let Some(silence) = memory.with_person(user, |p| rules.silence(p, now)) {
             return Ok(Answer::Silence(silence));
@@ -222,9 +276,15 @@ impl Scorer {
             .zip(features.chunks_exact(width))
             .map(|(i, features)| Action { tip: &tips[*i].id, group: &tips[*i].category, features })
             .collect();
-        let published = parts.policy.load();
-        let policy = if self.in_control(user) { control } else { &**published };
-        let Some(choice) = choose(&**policy, inputs.view(), &actions, rng) else {
+        let arm = self.arm(user);
+        let incumbent = parts.policy.load();
+        let shadow = parts.shadow.as_ref().map(|s| s.load());
+        let (policy, other) = match (arm, shadow.as_deref()) {
+            (Arm::Control, shadow) => (control, shadow.map(|s| &**s)),
+            (Arm::Challenger, Some(shadow)) => (&**shadow, Some(&**incumbent)),
+            (_, shadow) => (&**incumbent, shadow.map(|s| &**s)),
+        };
+        let Some(choice) = choose(&*policy.snapshot, inputs.view(), &actions, rng) else {
             return Ok(Answer::Silence(Silence::NoCandidate));
         };
         let tip = tips[candidates[choice.index]].clone();
@@ -238,6 +298,7 @@ impl Scorer {
                 .unwrap_or_else(|| ANY_TIME.to_owned()),
             policy: policy.name(),
             version: policy.version(),
+            state: policy.state,
             propensity: choice.propensity(),
             draw,
             candidates: scored
@@ -250,51 +311,15 @@ impl Scorer {
             context: layout.recorded(raw, &tip),
             parts: row.parts,
             as_of: row.as_of,
+            // Drawn last, so that a shadow changes no decision.
+            beside: other.and_then(|other| Beside::choose(other, inputs.view(), &actions, rng)),
+            arm: experiment.clone().map(|name| (name, arm)),
             tip,
         };
         memory.impression(&decision.impression, user, &decision.tip.id, &decision.tip.category, now);
-        parts.sink.append_later(self.record(user, now, request.channel.as_deref(), &decision));
+        let record = impression::record(user, now, request.channel.as_deref(), layout.names(), &decision);
+        parts.sink.append_later(record);
         Ok(Answer::Tip(Box::new(decision)))
-    }
-
-    fn record(&self, user: &str, now: Millis, channel: Option<&str>, decision: &Decision) -> Record {
-        let candidates = decision.candidates.iter().map(|c| record::Candidate {
-            tip: Some(c.tip.id.clone()),
-            score: Some(c.score),
-            propensity: Some(c.propensity),
-        });
-        let parts = decision.parts.iter().map(|p| record::Part {
-            view: Some(p.view.to_string()),
-            version: Some(p.version.to_string()),
-            position: Some(p.position.to_string()),
-        });
-        let message = Impression {
-            tip: Some(decision.tip.id.clone()),
-            category: Some(decision.tip.category.clone()),
-            channel: channel.map(str::to_owned),
-            policy: Some(decision.policy.to_owned()),
-            policy_version: Some(decision.version.to_string()),
-            propensity: Some(decision.propensity),
-            draw: Some(decision.draw),
-            context_names: self.inner.parts.layout.names().to_vec(),
-            context: decision.context.clone(),
-            candidates: candidates.collect(),
-            parts: parts.collect(),
-            as_of: Some(prost_types::Timestamp {
-                seconds: decision.as_of.div_euclid(1000),
-                nanos: (decision.as_of.rem_euclid(1000) * 1_000_000) as i32,
-            }),
-        };
-        Record {
-            kind: IMPRESSION.to_owned(),
-            id: decision.impression.clone(),
-            source: IMPRESSION_SOURCE.to_owned(),
-            subject: user.to_owned(),
-            time: now,
-            received_at: now,
-            data: message.encode_to_vec().into(),
-            extensions: Vec::new(),
-        }
     }
 }
 

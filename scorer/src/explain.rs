@@ -11,6 +11,7 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::{
+    learn::replay::{self, Again, Moment},
     policy::Distribution,
     record::{IMPRESSION, Impression, REACTION, Reaction, Reward},
 };
@@ -49,8 +50,14 @@ pub struct Explanation {
     pub reactions: Vec<ExplainedReaction>,
     /// What came of it, once settled.
     pub reward: Option<ExplainedReward>,
-    /// Whether the recorded draw falls on the recorded tip again.
+    /// Whether the decision comes out the same again.
     pub replay: Replay,
+    /// What the policy beside it would have done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ExplainedShadow>,
+    /// The experiment, and the person's side of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<(String, String)>,
 }
 
 /// One value of the context.
@@ -106,25 +113,46 @@ pub struct ExplainedReward {
     pub settled_at: Millis,
 }
 
-/// The draw made again.
+/// The decision made again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Replay {
-    /// The tip it falls on.
+    /// The tip on which the recorded number falls among the recorded probabilities.
     pub tip: Option<String>,
     /// Whether that is the tip shown, with the probability recorded.
     pub same: bool,
+    /// Whether the policy's snapshot, the rewards after it and the recorded context give the recorded
+    /// probabilities again, to the bit.
+    pub again: Again,
+}
+
+/// A policy whose choice was not shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExplainedShadow {
+    /// Its name.
+    pub policy: String,
+    /// How many rewards it had learned.
+    pub policy_version: String,
+    /// The tip it would have chosen.
+    pub tip: String,
+    /// Its probability of that tip.
+    pub propensity: f64,
+    /// Its probability of each candidate.
+    pub propensities: Vec<f64>,
+    /// As of the decision.
+    pub again: Again,
 }
 
 /// Finds an impression in the log and tells all about it; `None` when it is not there. Reads the whole log,
 /// and only reads: a log opened read-only will do.
 pub fn explain(log: &dyn Log, impression: &str) -> Result<Option<Explanation>, LogError> {
-    let mut found: Option<Explanation> = None;
+    let mut found: Option<(Explanation, Vec<Moment>)> = None;
     let mut reactions = Vec::new();
     each(log, Topic::Signals, |record| {
         let Ok(signal) = RecordRef::decode(&record.subject, &record.payload) else { return };
         if signal.kind == IMPRESSION && signal.id == impression {
             if let Ok(seen) = Impression::decode(signal.data) {
-                found = Some(told(&signal, seen));
+                let moments = [Some(Moment::decision(&seen)), Moment::shadow(&seen)];
+                found = Some((told(&signal, seen), moments.into_iter().flatten().collect()));
             }
         } else if signal.kind == REACTION {
             let Ok(seen) = Reaction::decode(signal.data) else { return };
@@ -134,7 +162,12 @@ pub fn explain(log: &dyn Log, impression: &str) -> Result<Option<Explanation>, L
             }
         }
     })?;
-    let Some(mut found) = found else { return Ok(None) };
+    let Some((mut found, moments)) = found else { return Ok(None) };
+    let mut again = replay::again(log, &moments)?.into_iter();
+    found.replay.again = again.next().unwrap_or(found.replay.again);
+    if let (Some(shadow), Some(again)) = (&mut found.shadow, again.next()) {
+        shadow.again = again;
+    }
     reactions.sort_by_key(|r| r.at);
     found.reactions = reactions;
     let key = Reward::key(impression);
@@ -181,7 +214,16 @@ fn told(signal: &RecordRef<'_>, seen: Impression) -> Explanation {
     let replay = Replay {
         tip: drawn.map(|c| c.tip.clone()),
         same: drawn.is_some_and(|c| c.tip == tip && c.propensity == propensity),
+        again: Again::unknown(),
     };
+    let shadow = seen.shadow.map(|s| ExplainedShadow {
+        policy: s.policy.unwrap_or_default(),
+        policy_version: s.policy_version.unwrap_or_default(),
+        tip: s.tip.unwrap_or_default(),
+        propensity: s.propensity.unwrap_or_default(),
+        propensities: s.propensities,
+        again: Again::unknown(),
+    });
     let context = seen.context_names.into_iter().zip(seen.context);
     let parts = seen.parts.into_iter().map(|p| ExplainedPart {
         view: p.view.unwrap_or_default(),
@@ -205,6 +247,8 @@ fn told(signal: &RecordRef<'_>, seen: Impression) -> Explanation {
         reactions: Vec::new(),
         reward: None,
         replay,
+        shadow,
+        experiment: seen.experiment.map(|e| (e.name.unwrap_or_default(), e.arm.unwrap_or_default())),
     }
 }
 
@@ -241,6 +285,18 @@ impl fmt::Display for Explanation {
         match self.draw {
             Some(draw) => writeln!(f, "draw        {draw:.6}; made again it {same}")?,
             None => writeln!(f, "draw        {same}")?,
+        }
+        writeln!(f, "recomputed  {}", self.replay.again)?;
+        if let Some(s) = &self.shadow {
+            writeln!(
+                f,
+                "shadow      {} after {} rewards: {} ({:.4})",
+                s.policy, s.policy_version, s.tip, s.propensity
+            )?;
+            writeln!(f, "            {}", s.again)?;
+        }
+        if let Some((name, arm)) = &self.experiment {
+            writeln!(f, "experiment  {name}, {arm}")?;
         }
         for r in &self.reactions {
             writeln!(f, "reaction    {} at {}", r.reaction, Instant(r.at))?;

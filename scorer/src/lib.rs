@@ -3,8 +3,8 @@
 //! [`Scorer::recommend`](decide::Scorer::recommend) reads the person's features, gathers the tips that apply,
 //! lets the policy choose one with a known probability, and sends the impression to the log.
 //! [`Scorer::feedback`](decide::Scorer::feedback) takes the reaction. Two consumers of the log close the
-//! circle: [`learn::Joiner`] makes rewards of impressions and reactions, [`learn::Learner`] teaches the policy
-//! and publishes it. Nothing here reads the clock or makes its own random numbers.
+//! circle: [`learn::Joiner`] makes rewards of impressions and reactions, [`learn::Learning`] teaches the policy
+//! that serves and its shadow, and publishes both. Nothing here reads the clock or makes its own random numbers.
 //!
 //! | module | what |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! | [`policy`] | uniform, LinUCB, linear Thompson sampling |
 //! | [`decide`], [`feedback`] | the decision, the reaction |
 //! | [`bandit`] | the same policies for any program: named values, JSON lines |
-//! | [`learn`] | rewards, learning, snapshots |
+//! | [`experiment`] | who gets whose tips |
+//! | [`learn`] | rewards, learning, snapshots, the registry of policies |
 //! | [`explain`] | a past decision, told from its record |
 //! | [`record`] | what is written to the log |
 //! | [`telemetry`] | names of the metrics |
@@ -24,6 +25,7 @@ mod config;
 pub mod context;
 pub mod decide;
 mod error;
+pub mod experiment;
 pub mod explain;
 pub mod feedback;
 pub mod learn;
@@ -38,6 +40,6 @@ mod testing;
 pub mod tips;
 pub mod why;
 
-pub use config::ScorerConfig;
+pub use config::{PromotionConfig, ScorerConfig};
 pub use decide::{Answer, Decision, Scorer};
 pub use error::ScorerError;

@@ -1,7 +1,9 @@
 //! What the scorer writes to the log, as protobuf messages.
 //!
 //! [`Impression`] and [`Reaction`] are the declared types of `ingest/signals/kairos.proto`, field by field;
-//! [`Reward`] and [`SavedPolicy`] are this crate's own and live in topics of their own.
+//! [`Reward`], [`SavedPolicy`] and [`Serving`] are this crate's own and live in topics of their own.
+
+mod policy;
 
 use std::{fmt, str::FromStr};
 
@@ -9,6 +11,7 @@ use ingest::{Millis, record::idempotency_key};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+pub use self::policy::{SavedPart, SavedPolicy, ServedPolicy, Serving, Taught};
 use crate::ScorerError;
 
 /// Declared type of [`Impression`].
@@ -59,6 +62,15 @@ pub struct Impression {
     /// The instant the context holds for.
     #[prost(message, optional, tag = "12")]
     pub as_of: Option<prost_types::Timestamp>,
+    /// What the policy beside the one that chose made of the same candidates.
+    #[prost(message, optional, tag = "13")]
+    pub shadow: Option<Shadow>,
+    /// On which side of which experiment the person is.
+    #[prost(message, optional, tag = "14")]
+    pub experiment: Option<Experiment>,
+    /// The policy's state: see [`crate::learn::StateId`].
+    #[prost(string, optional, tag = "15")]
+    pub policy_state: Option<String>,
 }
 
 /// A tip that could have been chosen.
@@ -73,6 +85,49 @@ pub struct Candidate {
     /// Probability of choosing it.
     #[prost(double, optional, tag = "3")]
     pub propensity: Option<f64>,
+    /// The tip's category.
+    #[prost(string, optional, tag = "4")]
+    pub category: Option<String>,
+    /// The effort it asks for, in minutes.
+    #[prost(double, optional, tag = "5")]
+    pub effort: Option<f64>,
+}
+
+/// What a policy that ran beside the one that chose would have done. Nobody was shown it.
+#[derive(Clone, PartialEq, Message)]
+pub struct Shadow {
+    /// Its name.
+    #[prost(string, optional, tag = "1")]
+    pub policy: Option<String>,
+    /// How many rewards it had learned.
+    #[prost(string, optional, tag = "2")]
+    pub policy_version: Option<String>,
+    /// The tip it would have chosen.
+    #[prost(string, optional, tag = "3")]
+    pub tip: Option<String>,
+    /// Its probability of that tip.
+    #[prost(double, optional, tag = "4")]
+    pub propensity: Option<f64>,
+    /// Its probability of each candidate, in the order of the impression's candidates.
+    #[prost(double, repeated, tag = "5")]
+    pub propensities: Vec<f64>,
+    /// The random number behind its choice.
+    #[prost(double, optional, tag = "6")]
+    pub draw: Option<f64>,
+    /// Its state: see [`crate::learn::StateId`].
+    #[prost(string, optional, tag = "7")]
+    pub policy_state: Option<String>,
+}
+
+/// The side of an experiment on which a person is.
+#[derive(Clone, PartialEq, Message)]
+pub struct Experiment {
+    /// Name of the experiment.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// `incumbent`, `challenger` or `control`.
+    #[prost(string, optional, tag = "2")]
+    pub arm: Option<String>,
 }
 
 /// What the values of one view rest on.
@@ -157,29 +212,6 @@ impl Reward {
     }
 }
 
-/// A policy as it was after some rewards.
-#[derive(Clone, PartialEq, Message)]
-pub struct SavedPolicy {
-    /// Name of the policy.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// How many rewards it had learned.
-    #[prost(uint64, tag = "2")]
-    pub version: u64,
-    /// Says whether a configuration can go on from it.
-    #[prost(fixed64, tag = "3")]
-    pub fingerprint: u64,
-    /// Position in the topic of rewards: everything below it is learned.
-    #[prost(string, tag = "4")]
-    pub rewards: String,
-    /// When it was taken.
-    #[prost(int64, tag = "5")]
-    pub taken_at: Millis,
-    /// What [`crate::policy::Policy::save`] gave.
-    #[prost(bytes = "vec", tag = "6")]
-    pub state: Vec<u8>,
-}
-
 /// Identifies a list of names.
 pub fn names_hash<S: AsRef<str>>(names: &[S]) -> u64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
@@ -248,53 +280,4 @@ impl FromStr for ReactionKind {
 }
 
 #[cfg(test)]
-mod tests {
-    use ingest::catalogue::Catalogue;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_messages_are_the_declared_types() {
-        let catalogue = Catalogue::load(&[]).unwrap();
-        let text = |t: &str| Some(t.to_owned());
-        let impression = Impression {
-            tip: text("walk"),
-            category: text("movement"),
-            channel: text("web"),
-            policy: text("lints"),
-            policy_version: text("12"),
-            propensity: Some(0.25),
-            draw: Some(0.5),
-            context_names: vec!["a".into(), "b".into()],
-            context: vec![1.5, f64::NAN],
-            candidates: vec![Candidate { tip: text("walk"), score: Some(0.0), propensity: Some(0.25) }],
-            parts: vec![Part { view: text("v"), version: text("abc"), position: text("0:7") }],
-            as_of: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
-        };
-        let declared = catalogue.get(IMPRESSION).unwrap();
-        let seen = serde_json::to_value(declared.decode_json(&impression.encode_to_vec()).unwrap()).unwrap();
-        let expected = json!({
-            "tip": "walk", "category": "movement", "channel": "web", "policy": "lints",
-            "policy_version": "12", "propensity": 0.25, "draw": 0.5,
-            "context_names": ["a", "b"], "context": [1.5, "NaN"],
-            "candidates": [{"tip": "walk", "score": 0.0, "propensity": 0.25}],
-            "parts": [{"view": "v", "version": "abc", "position": "0:7"}],
-            "as_of": "1970-01-01T00:00:01.5Z",
-        });
-        assert_eq!(seen, expected);
-        let reaction = Reaction {
-            impression: text("i"),
-            tip: text("walk"),
-            category: text("movement"),
-            reaction: text("done"),
-            channel: text("web"),
-        };
-        let declared = catalogue.get(REACTION).unwrap();
-        let seen = serde_json::to_value(declared.decode_json(&reaction.encode_to_vec()).unwrap()).unwrap();
-        assert_eq!(
-            seen,
-            json!({"impression": "i", "tip": "walk", "category": "movement", "reaction": "done", "channel": "web"})
-        );
-    }
-}
+mod tests;

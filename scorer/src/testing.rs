@@ -17,8 +17,8 @@ use prost::Message;
 use crate::{
     Scorer, ScorerConfig, ScorerError,
     context::{ContextConfig, ContextFeature, Layout},
-    decide::{FeatureSource, Parts, Sink},
-    learn::{Joiner, Learner},
+    decide::{FeatureSource, Parts, Published, Sink},
+    learn::{Brief, GoOn, Joiner, Learner, Learning},
     memory::Memory,
     record::{IMPRESSION, IMPRESSION_SOURCE, Impression, REACTION, REACTION_SOURCE, Reaction, ReactionKind},
     tips::TipCatalogue,
@@ -173,9 +173,26 @@ impl World {
         World { log, config, layout, memory, now: Arc::new(AtomicI64::new(T0)) }
     }
 
+    pub fn brief(&self) -> Arc<Brief> {
+        Arc::new(Brief {
+            learn: self.config.learn.clone(),
+            context: self.config.context.clone(),
+            layout: self.layout.clone(),
+            groups: tips().categories().into_iter().map(str::to_owned).collect(),
+            code: "test".into(),
+            views: vec!["v@abc".into()],
+        })
+    }
+
     pub fn learner(&self) -> Learner {
-        let groups = tips().categories().into_iter().map(str::to_owned).collect();
-        Learner::restore(self.log.clone(), &self.config, self.layout.clone(), groups, self.now()).unwrap()
+        let config = self.config.policy.clone();
+        Learner::restore(self.log.clone(), self.brief(), config, GoOn::Untrained, self.now()).unwrap()
+    }
+
+    pub fn learning(&self) -> Learning {
+        let mut learning = Learning::open(self.log.clone(), &self.config, self.brief(), self.now()).unwrap();
+        learning.catch_up().unwrap();
+        learning
     }
 
     pub fn joiner(&self) -> Joiner {
@@ -183,12 +200,17 @@ impl World {
     }
 
     pub fn scorer(&self, learner: &Learner) -> Scorer {
+        self.scorer_of(learner.published(), None)
+    }
+
+    pub fn scorer_of(&self, policy: Published, shadow: Option<Published>) -> Scorer {
         let parts = Parts {
             catalogue: Arc::new(tips()),
             layout: self.layout.clone(),
             features: Arc::new(SomeFeatures),
             sink: Arc::new(ToLog(self.log.clone())),
-            policy: learner.published(),
+            policy,
+            shadow,
             memory: self.memory.clone(),
         };
         Scorer::new(self.config.clone(), parts).unwrap()

@@ -64,7 +64,7 @@ impl Lab {
     }
 
     fn incumbent(&self) -> Arc<dyn Snapshot> {
-        self.scorer.parts().policy.load().as_ref().clone()
+        self.scorer.parts().policy.load().snapshot.clone()
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Figures) -> T) -> T {

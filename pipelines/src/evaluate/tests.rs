@@ -247,6 +247,7 @@ fn impression(id: &str, at: Millis) -> Append {
                 tip: Some(tip.into()),
                 score: Some(0.0),
                 propensity: Some(p),
+                ..record::Candidate::default()
             })
             .to_vec(),
         ..Impression::default()

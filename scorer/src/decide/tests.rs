@@ -1,13 +1,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use prost::Message;
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::*;
 use crate::{
     feedback::Feedback,
     policy::{PolicyConfig, PolicyName, Space, build},
-    record::{Reaction, ReactionKind},
+    record::{Impression, Reaction, ReactionKind},
     testing::{SomeFeatures, T0, config, tips},
 };
 
@@ -47,7 +48,11 @@ fn scorer(config: ScorerConfig) -> (Scorer, Arc<Kept>) {
         layout,
         features: Arc::new(SomeFeatures),
         sink: kept.clone(),
-        policy: Arc::new(ArcSwap::from_pointee(build(&config.policy, &space).snapshot())),
+        policy: Publication::from(build(&config.policy, &space).snapshot()).published(),
+        shadow: config.shadow.as_ref().map(|shadow| {
+            let shadow = Publication::from(build(shadow, &space).snapshot());
+            Publication { challenger: true, ..shadow }.published()
+        }),
         memory: Arc::new(Memory::new(1000)),
     };
     (Scorer::new(config, parts).unwrap(), kept)
@@ -213,4 +218,76 @@ fn the_shipped_configuration_fits_the_shipped_tips_and_views() {
     for category in catalogue.categories() {
         assert!(config.context.taste_categories.iter().any(|c| c == category), "no tastes for {category}");
     }
+}
+
+fn with_shadow() -> ScorerConfig {
+    let shadow = PolicyConfig { name: PolicyName::Uniform, ..PolicyConfig::default() };
+    ScorerConfig { shadow: Some(shadow), ..config() }
+}
+
+fn impressions(kept: &Kept) -> Vec<Impression> {
+    kept.records.lock().iter().map(|r| Impression::decode(&r.data[..]).unwrap()).collect()
+}
+
+#[test]
+fn a_shadow_is_recorded_and_changes_nothing() {
+    let (alone, kept_alone) = scorer(config());
+    let (both, kept) = scorer(with_shadow());
+    for seed in 0..20 {
+        let user = format!("user-{seed}");
+        let (a, b) = (tip(&alone, &user, T0, seed).unwrap(), tip(&both, &user, T0, seed).unwrap());
+        assert_eq!((a.impression, a.tip, a.draw), (b.impression, b.tip, b.draw));
+    }
+    assert!(impressions(&kept_alone).iter().all(|i| i.shadow.is_none() && i.experiment.is_none()));
+    let mut would = std::collections::HashSet::new();
+    for seen in impressions(&kept) {
+        let shadow = seen.shadow.unwrap();
+        assert_eq!(shadow.policy.as_deref(), Some("uniform"));
+        assert_eq!(shadow.propensities, [1.0 / 3.0; 3]);
+        let place = seen.candidates.iter().position(|c| c.tip == shadow.tip).unwrap();
+        assert_eq!(shadow.propensity, Some(shadow.propensities[place]));
+        assert_eq!((shadow.draw.unwrap() * 3.0) as usize, place, "drawn by a number of its own");
+        assert_ne!(shadow.draw, seen.draw);
+        assert!(seen.candidates.iter().all(|c| c.category.is_some() && c.effort > Some(0.0)));
+        would.insert(shadow.tip);
+    }
+    assert_eq!(would.len(), 3);
+}
+
+#[test]
+fn an_experiment_shows_the_shadows_choice_to_its_share_of_people() {
+    let experiment = crate::experiment::ExperimentConfig { name: "try".into(), share: 0.5 };
+    let config = ScorerConfig { control_share: 0.2, experiment: Some(experiment), ..with_shadow() };
+    let (scorer, kept) = scorer(config);
+    let mut arms = BTreeMap::new();
+    for i in 0..200 {
+        let user = format!("user-{i}");
+        let decision = tip(&scorer, &user, T0, i).unwrap();
+        assert_eq!(decision.arm.as_ref().map(|(_, arm)| *arm), Some(scorer.arm(&user)));
+        *arms.entry(scorer.arm(&user).name()).or_insert(0) += 1;
+    }
+    assert!(arms["control"] > 20 && arms["challenger"] > 60 && arms["incumbent"] > 60, "{arms:?}");
+    for seen in impressions(&kept) {
+        let experiment = seen.experiment.unwrap();
+        assert_eq!(experiment.name.as_deref(), Some("try"));
+        let beside = seen.shadow.unwrap().policy.unwrap();
+        let policies = (seen.policy.as_deref().unwrap(), beside.as_str());
+        match experiment.arm.as_deref().unwrap() {
+            "incumbent" => assert_eq!(policies, ("lints", "uniform")),
+            // The one that did not choose is recorded, whichever it is.
+            "challenger" => assert_eq!(policies, ("uniform", "lints")),
+            _ => assert_eq!(policies, ("uniform", "uniform")),
+        }
+    }
+}
+
+#[test]
+fn a_shadow_that_makes_no_sense_is_named() {
+    let refused = |config: ScorerConfig| config.check().unwrap_err().to_string();
+    let same = ScorerConfig { shadow: Some(config().policy), ..config() };
+    assert!(refused(same).contains("scorer.shadow is the same policy"));
+    let experiment = Some(crate::experiment::ExperimentConfig { name: "e".into(), share: 0.1 });
+    assert!(refused(ScorerConfig { experiment, ..config() }).contains("no scorer.shadow"));
+    let floor = PolicyConfig { floor: 0.0, name: PolicyName::LinUcb, ..PolicyConfig::default() };
+    assert!(refused(ScorerConfig { shadow: Some(floor), ..config() }).contains("scorer.shadow.floor"));
 }

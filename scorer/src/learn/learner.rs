@@ -1,73 +1,140 @@
-//! The consumer that teaches the policy.
+//! One policy, taught from the topic of rewards.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ingest::{
-    Clock, Millis,
-    log::{Append, Appended, Log, LogError, LogRecord, Position, Topic},
-    record::idempotency_key,
+    Millis,
+    log::{Log, LogError, LogRecord, Offset, Position, Topic},
 };
-use parking_lot::Mutex;
 use prost::Message;
-use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
-use super::{BATCH, RETRY};
+use super::{BATCH, Brief, StateId, identity::fingerprint, registry};
 use crate::{
-    ScorerConfig, ScorerError,
+    ScorerError,
     context::Layout,
-    decide::Published,
-    policy::{self, Action, Observation, Policy, Space},
-    record::{Reward, SavedPolicy, names_hash},
+    decide::{Publication, Published},
+    policy::{self, Action, Observation, Policy, PolicyConfig, Space},
+    record::{Reward, SavedPolicy, ServedPolicy, Taught, names_hash},
     telemetry,
 };
 
-/// How often it is looked whether a snapshot is due.
-const TICK: Duration = Duration::from_secs(5);
+/// Which of a policy's snapshots to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoOn {
+    /// The newest of this lineage: what served goes on serving.
+    Lineage(u64),
+    /// The newest that no training made.
+    Untrained,
+    /// The newest of all, one that training made included: for what is not shown to anybody.
+    Any,
+}
 
-/// Teaches one policy from the topic of rewards, in log order, and publishes it. One of it runs for a policy.
+/// Teaches one policy, in log order, and publishes it.
 pub struct Learner {
     log: Arc<dyn Log>,
-    config: ScorerConfig,
-    layout: Arc<Layout>,
+    brief: Arc<Brief>,
+    config: PolicyConfig,
     policy: Box<dyn Policy>,
     published: Published,
-    scores: Arc<Scoreboard>,
+    challenger: bool,
+    lineage: u64,
+    trained: bool,
     /// Everything below it is learned.
     position: Position,
+    taught: Taught,
+    /// The last snapshot of it in the log: `state@version`.
+    last: Option<String>,
     saved_version: u64,
     saved_at: Millis,
 }
 
 impl Learner {
-    /// Takes up the latest snapshot in the log that fits the configuration, or starts untaught. Rewards after
-    /// the snapshot are learned by [`Learner::catch_up`] or [`Learner::run`].
+    /// Takes up the snapshot in the log that fits, or starts untaught. Rewards after the snapshot are learned
+    /// by [`Learner::catch_up`].
     pub fn restore(
         log: Arc<dyn Log>,
-        config: &ScorerConfig,
-        layout: Arc<Layout>,
-        groups: Vec<String>,
+        brief: Arc<Brief>,
+        config: PolicyConfig,
+        which: GoOn,
         now: Millis,
     ) -> Result<Learner, ScorerError> {
-        let space = Space { context: layout.context_len(), action: layout.action_len(), groups };
-        let mut policy = policy::build(&config.policy, &space);
-        let position = match last_saved(&*log, policy.name(), fingerprint(config, &layout))? {
-            None => Position::default(),
-            Some(saved) => match (policy.load(&saved.state), saved.rewards.parse()) {
-                (Ok(()), Ok(position)) => position,
-                (outcome, _) => {
-                    let why = outcome.err().map(|e| e.to_string()).unwrap_or_default();
-                    tracing::warn!(why, "the last snapshot is unusable; learning starts from all rewards");
-                    policy = policy::build(&config.policy, &space);
-                    Position::default()
-                }
-            },
+        let mut learner = Learner::untaught(log, brief, config, now)?;
+        let (name, fingerprint) =
+            (learner.policy.name(), fingerprint(&learner.config, &learner.brief.layout));
+        let saved = registry::latest(&*learner.log, name, fingerprint, |saved| match which {
+            GoOn::Any => true,
+            GoOn::Untrained => !saved.trained,
+            GoOn::Lineage(lineage) => saved.id.parse().is_ok_and(|id: StateId| id.lineage == lineage),
+        })?;
+        if let Some(saved) = saved
+            && let Err(e) = learner.take_up(&saved)
+        {
+            tracing::warn!(why = %e, "the last snapshot is unusable; learning starts from all rewards");
+        }
+        Ok(learner)
+    }
+
+    /// A policy that has learned nothing, at the beginning of the rewards.
+    pub fn untaught(
+        log: Arc<dyn Log>,
+        brief: Arc<Brief>,
+        config: PolicyConfig,
+        now: Millis,
+    ) -> Result<Learner, ScorerError> {
+        let mut policy = policy::build(&config, &brief.space());
+        let first = log.reader(Topic::Rewards, &[0], &Position::default())?.poll(1)?;
+        // Retention may have dropped the first rewards; then the same version is another state.
+        let lineage = match first.first().map_or(0, |r| r.offset) {
+            0 => 0,
+            dropped => names_hash(&["rewards from", &dropped.to_string()]),
         };
-        let published = Arc::new(ArcSwap::from_pointee(policy.snapshot()));
-        let (saved_version, scores) = (policy.version(), Arc::default());
-        let config = config.clone();
-        Ok(Learner { log, config, layout, policy, published, scores, position, saved_version, saved_at: now })
+        let id = StateId::new(&config, &brief.layout, lineage);
+        let publication = Publication { snapshot: policy.snapshot(), state: id, challenger: false };
+        Ok(Learner {
+            log,
+            brief,
+            config,
+            policy,
+            published: Arc::new(ArcSwap::from_pointee(publication)),
+            challenger: false,
+            lineage,
+            trained: false,
+            position: Position::default(),
+            taught: Taught::default(),
+            last: None,
+            saved_version: 0,
+            saved_at: now,
+        })
+    }
+
+    /// Goes on from a snapshot of this policy.
+    ///
+    /// # Errors
+    /// One that cannot be read; the learner is as before.
+    pub fn take_up(&mut self, saved: &SavedPolicy) -> Result<(), ScorerError> {
+        let unreadable = |e: String| ScorerError::Snapshot(format!("snapshot {}: {e}", saved.reference()));
+        let position = saved.rewards.parse().map_err(unreadable)?;
+        let id: StateId = saved.id.parse().map_err(unreadable)?;
+        self.policy.load(&saved.state)?;
+        (self.position, self.lineage, self.trained) = (position, id.lineage, saved.trained);
+        self.taught = saved.taught.clone().unwrap_or_default();
+        self.last = Some(saved.reference());
+        self.saved_version = self.policy.version();
+        self.publish();
+        Ok(())
+    }
+
+    /// Learns another choice of rewards from now on: those from `position` on, beside what it knows.
+    pub(super) fn branch(&mut self, lineage: u64, position: Position, trained: bool) {
+        (self.lineage, self.position, self.trained) = (lineage, position, trained);
+        self.publish();
+    }
+
+    /// Publishes from now on here, as the configured challenger or not.
+    pub(super) fn publish_at(&mut self, published: Published, challenger: bool) {
+        (self.published, self.challenger) = (published, challenger);
+        self.publish();
     }
 
     /// Where decisions find the policy.
@@ -75,14 +142,19 @@ impl Learner {
         self.published.clone()
     }
 
-    /// Rewards counted by policy, since the start of this process.
-    pub fn scoreboard(&self) -> Arc<Scoreboard> {
-        self.scores.clone()
+    /// Its settings.
+    pub fn config(&self) -> &PolicyConfig {
+        &self.config
     }
 
     /// How many rewards the policy has learned.
     pub fn version(&self) -> u64 {
         self.policy.version()
+    }
+
+    /// Which policy it is, and which rewards it learns.
+    pub fn id(&self) -> StateId {
+        StateId::new(&self.config, &self.brief.layout, self.lineage)
     }
 
     /// Everything below this position of the rewards is learned.
@@ -93,6 +165,21 @@ impl Learner {
     /// The policy's state, to the bit.
     pub fn state(&self) -> Vec<u8> {
         self.policy.save()
+    }
+
+    /// What it learned from.
+    pub fn taught(&self) -> &Taught {
+        &self.taught
+    }
+
+    /// How it stands in the record of what serves.
+    pub fn served(&self) -> ServedPolicy {
+        ServedPolicy {
+            name: self.policy.name().to_owned(),
+            version: self.version(),
+            id: self.id().to_string(),
+            config: as_json(&self.config),
+        }
     }
 
     /// Learns what is in the log now, and publishes. Returns how many rewards were read.
@@ -106,174 +193,126 @@ impl Learner {
                 return Ok(read);
             }
             read += records.len();
-            self.learn(&records);
-        }
-    }
-
-    /// Runs until `stop`, then saves. A reward moves decisions as soon as it is read.
-    ///
-    /// # Errors
-    /// What only a person can mend; while the log is merely unavailable it keeps trying.
-    pub async fn run(mut self, clock: Clock, stop: CancellationToken) -> Result<(), LogError> {
-        let mut reader = self.log.reader(Topic::Rewards, &[0], &self.position)?;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return self.save(clock()).await,
-                records = reader.next(BATCH) => {
-                    self.learn(&records?);
-                    self.publish();
-                }
-                _ = ticks.tick() => {}
-            }
-            if self.save_is_due(clock()) {
-                match self.save(clock()).await {
-                    Ok(()) => {}
-                    Err(LogError::Unavailable(why)) => {
-                        tracing::warn!(why, "the policy's snapshot waits for the log");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                    Err(LogError::Refused(why)) => {
-                        // Too large, say: decisions go on, and a restart learns from more rewards.
-                        tracing::error!(why, "the log refused the policy's snapshot");
-                        (self.saved_version, self.saved_at) = (self.policy.version(), clock());
-                    }
-                    Err(error) => return Err(error),
-                }
+            for record in &records {
+                self.take(record.offset, decoded(record).as_ref());
             }
         }
     }
 
-    fn learn(&mut self, records: &[LogRecord]) {
-        let mut features = Vec::new();
-        for record in records {
-            self.position.advance(record.partition, record.offset);
-            // An erased reward cannot be read, and must not be learned from.
-            let Ok(reward) = Reward::decode(&record.payload[..]) else { continue };
-            self.scores.count(&reward);
-            if reward.names != self.layout.names_hash() || reward.context.len() != self.layout.names().len() {
-                metrics::counter!(telemetry::REWARDS_FOREIGN).increment(1);
-                continue;
-            }
-            let context = self.layout.inputs(&reward.context);
-            let effort = reward.context.last().copied().unwrap_or_default();
-            features.clear();
-            self.layout.action(&reward.context, &reward.category, effort, &mut features);
-            self.policy.learn(&Observation {
-                context: context.view(),
-                action: Action { tip: &reward.tip, group: &reward.category, features: &features },
-                propensity: reward.propensity,
-                reward: reward.reward,
-            });
+    /// Learns the reward at an offset, unless it has; `None` is one that cannot be read.
+    pub fn take(&mut self, offset: Offset, reward: Option<&Reward>) {
+        if offset < self.position.get(0) {
+            return;
+        }
+        self.position.advance(0, offset);
+        let Some(reward) = reward else { return };
+        if !teach(&mut *self.policy, &self.brief.layout, reward) {
+            metrics::counter!(telemetry::REWARDS_FOREIGN).increment(1);
+            return;
+        }
+        let taught = &mut self.taught;
+        if taught.rewards == 0 {
+            taught.from_position = Position([(0, offset)].into()).to_string();
+            taught.from = Some(reward.settled_at);
+        }
+        taught.to = Some(taught.to.unwrap_or(Millis::MIN).max(reward.settled_at));
+        taught.rewards += 1;
+        taught.sum += reward.reward;
+        if reward.policy == self.policy.name() {
+            taught.own += 1;
+            taught.own_sum += reward.reward;
         }
     }
 
-    fn publish(&mut self) {
-        self.published.store(Arc::new(self.policy.snapshot()));
-        let end = self.log.end(Topic::Rewards).get(0);
-        metrics::gauge!(telemetry::LEARNER_LAG).set(end.saturating_sub(self.position.get(0)) as f64);
+    /// Lets decisions follow what it has learned.
+    pub fn publish(&mut self) {
+        let (state, challenger) = (self.id(), self.challenger);
+        let snapshot = self.policy.snapshot();
+        self.published.store(Arc::new(Publication { snapshot, state, challenger }));
         metrics::gauge!(telemetry::POLICY_VERSION, "policy" => self.policy.name())
             .set(self.policy.version() as f64);
     }
 
-    fn save_is_due(&self, now: Millis) -> bool {
+    /// Whether enough was learned since the last snapshot, or it is long ago.
+    pub(super) fn save_is_due(&self, now: Millis) -> bool {
         let new = self.policy.version().saturating_sub(self.saved_version);
         let waited = (now - self.saved_at) as f64 / 60_000.0;
-        new >= self.config.learn.snapshot_rewards.max(1)
-            || (new > 0 && waited >= self.config.learn.snapshot_minutes)
+        new >= self.brief.learn.snapshot_rewards.max(1)
+            || (new > 0 && waited >= self.brief.learn.snapshot_minutes)
     }
 
-    /// Writes a snapshot to the log, if anything was learned since the last.
+    /// No snapshot for a while, then.
+    pub(super) fn give_up_saving(&mut self, now: Millis) {
+        (self.saved_version, self.saved_at) = (self.policy.version(), now);
+    }
+
+    /// Writes a snapshot to the log, unless the one it went on from says it all.
     pub async fn save(&mut self, now: Millis) -> Result<(), LogError> {
-        let (name, version) = (self.policy.name(), self.policy.version());
-        if version == self.saved_version {
+        let saved = self.snapshot(now);
+        if self.last.as_ref() == Some(&saved.reference()) {
             return Ok(());
         }
-        let fingerprint = fingerprint(&self.config, &self.layout);
-        let saved = SavedPolicy {
-            name: name.to_owned(),
-            version,
-            fingerprint,
+        let reference = saved.reference();
+        registry::write(&*self.log, saved).await?;
+        self.last = Some(reference);
+        metrics::counter!(telemetry::SNAPSHOTS).increment(1);
+        (self.saved_version, self.saved_at) = (self.policy.version(), now);
+        Ok(())
+    }
+
+    /// The snapshot that [`Learner::save`] would write.
+    pub fn snapshot(&self, now: Millis) -> SavedPolicy {
+        SavedPolicy {
+            name: self.policy.name().to_owned(),
+            version: self.policy.version(),
+            fingerprint: fingerprint(&self.config, &self.brief.layout),
             rewards: self.position.to_string(),
             taken_at: now,
             state: self.policy.save(),
-        };
-        let append = Append {
-            subject: format!("policy/{name}"),
-            key: idempotency_key("kairos/policy", &format!("{name}@{version}/{fingerprint:x}")),
-            payload: saved.encode_to_vec().into(),
-        };
-        let outcomes = self.log.append(Topic::Policies, vec![append]).await?;
-        if let Some(Appended::At(partition, offset)) = outcomes.first() {
-            // A restart looks from here, and needs not read all snapshots ever taken.
-            let here = Position([(*partition, *offset)].into());
-            self.log.commit(&consumer(name, fingerprint), Topic::Policies, &here).await?;
-            metrics::counter!(telemetry::SNAPSHOTS).increment(1);
+            id: self.id().to_string(),
+            config: as_json(&self.config),
+            context: as_json(&self.brief.context),
+            parent: self.last.clone().unwrap_or_default(),
+            taught: Some(self.taught.clone()),
+            code: self.brief.code.clone(),
+            views: self.brief.views.clone(),
+            trained: self.trained,
+            ..SavedPolicy::default()
         }
-        (self.saved_version, self.saved_at) = (version, now);
-        Ok(())
     }
 }
 
-/// Says whether a policy of this configuration can go on from a saved state: the same inputs, penalties and
-/// seed. Exploration may change between snapshots.
-fn fingerprint(config: &ScorerConfig, layout: &Layout) -> u64 {
-    let p = &config.policy;
-    let settings = [p.ridge.to_string(), p.tip_ridge.to_string(), p.tips_per_group.to_string()];
-    layout.fingerprint() ^ names_hash(&settings).rotate_left(2)
+/// A record of the topic of rewards; nothing where it was erased, for that must not be learned from.
+pub(crate) fn decoded(record: &LogRecord) -> Option<Reward> {
+    Reward::decode(&record.payload[..]).ok()
 }
 
-fn consumer(name: &str, fingerprint: u64) -> String {
-    format!("policy-{name}-{fingerprint:016x}")
+/// Teaches one reward; `false` when it was seen through another context, and changes nothing then.
+pub(crate) fn teach(policy: &mut dyn Policy, layout: &Layout, reward: &Reward) -> bool {
+    if reward.names != layout.names_hash() || reward.context.len() != layout.names().len() {
+        return false;
+    }
+    let context = layout.inputs(&reward.context);
+    let effort = reward.context.last().copied().unwrap_or_default();
+    let mut features = Vec::with_capacity(layout.action_len());
+    layout.action(&reward.context, &reward.category, effort, &mut features);
+    policy.learn(&Observation {
+        context: context.view(),
+        action: Action { tip: &reward.tip, group: &reward.category, features: &features },
+        propensity: reward.propensity,
+        reward: reward.reward,
+    })
 }
 
-fn last_saved(log: &dyn Log, name: &str, fingerprint: u64) -> Result<Option<SavedPolicy>, LogError> {
-    let from = log.committed(&consumer(name, fingerprint), Topic::Policies)?;
-    let mut reader = log.reader(Topic::Policies, &[0], &from)?;
-    let mut last = None;
-    loop {
-        let records = reader.poll(16)?;
-        if records.is_empty() {
-            return Ok(last);
-        }
-        let saved = records.iter().filter_map(|r| SavedPolicy::decode(&r.payload[..]).ok());
-        last = saved.filter(|s| s.name == name && s.fingerprint == fingerprint).last().or(last);
+pub(super) fn as_json(settings: &impl serde::Serialize) -> String {
+    // Settings are numbers, words and lists of them, which JSON can say.
+    serde_json::to_string(settings).unwrap_or_default()
+}
+
+impl Brief {
+    /// What the inputs of its policies look like.
+    pub fn space(&self) -> Space {
+        let (context, action) = (self.layout.context_len(), self.layout.action_len());
+        Space { context, action, groups: self.groups.clone() }
     }
 }
-
-/// Rewards by policy.
-#[derive(Default)]
-pub struct Scoreboard(Mutex<BTreeMap<String, Score>>);
-
-/// What one policy's tips earned.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Score {
-    /// Settled impressions.
-    pub rewards: u64,
-    /// Sum of their rewards.
-    pub sum: f64,
-    /// How many were accepted or done.
-    pub accepted: u64,
-}
-
-impl Scoreboard {
-    fn count(&self, reward: &Reward) {
-        let mut scores = self.0.lock();
-        let score = scores.entry(reward.policy.clone()).or_default();
-        score.rewards += 1;
-        score.sum += reward.reward;
-        score.accepted += u64::from(matches!(reward.outcome.as_str(), "accepted" | "done"));
-        let (policy, outcome) = (reward.policy.clone(), reward.outcome.clone());
-        metrics::gauge!(telemetry::REWARD_SUM, "policy" => policy.clone()).set(score.sum);
-        metrics::counter!(telemetry::REWARDS, "policy" => policy, "outcome" => outcome).increment(1);
-    }
-
-    /// By name of the policy.
-    pub fn totals(&self) -> BTreeMap<String, Score> {
-        self.0.lock().clone()
-    }
-}
-
-#[cfg(test)]
-mod tests;

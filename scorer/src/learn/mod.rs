@@ -1,25 +1,66 @@
 //! From reactions to a better policy.
 //!
 //! ```text
-//! signals ──▶ Joiner ──▶ rewards ──▶ Learner ──▶ policies
-//!             impression + reaction   in log order   snapshots
+//! signals ──▶ Joiner ──▶ rewards ──▶ Learning ──▶ policies
+//!             impression + reaction   in log order    snapshots, which one serves
 //! ```
 //!
 //! Both are consumers of the log and nothing else, so what a policy knows is a function of the log: the
 //! joiner's output of the signals alone, the policy of the order of the rewards.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`join`](Join), [`joiner`](Joiner) | rewards from impressions and reactions |
+//! | [`learner`](Learner) | one policy and its snapshots |
+//! | [`learning`](Learning), [`steering`](Steering) | the policy that serves and its shadow; promotion, return |
+//! | [`registry`] | every snapshot in the log, and which policy serves |
+//! | [`identity`](StateId) | names of policies and of their states |
+//! | [`replay`] | distributions of long ago, computed again |
 
+mod identity;
 mod join;
 mod joiner;
 mod learner;
+mod learning;
+pub mod registry;
+pub mod replay;
+mod scoreboard;
+mod steering;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    identity::{StateId, config_id},
     join::{Join, Settled},
     joiner::Joiner,
-    learner::{Learner, Score, Scoreboard},
+    learner::{GoOn, Learner},
+    learning::Learning,
+    scoreboard::{Score, Scoreboard},
+    steering::Steering,
 };
-use crate::record::ReactionKind;
+use crate::{
+    context::{ContextConfig, Layout},
+    record::ReactionKind,
+};
+
+/// What every learner of a process is told beside its policy.
+#[derive(Debug, Clone)]
+pub struct Brief {
+    /// When to save.
+    pub learn: LearnConfig,
+    /// What the layout is made of.
+    pub context: ContextConfig,
+    /// How contexts become inputs.
+    pub layout: Arc<Layout>,
+    /// The categories known beforehand.
+    pub groups: Vec<String>,
+    /// Version of the program, for the registry.
+    pub code: String,
+    /// `view@version` of each feature view that the context reads, for the registry.
+    pub views: Vec<String>,
+}
 
 /// How reactions become rewards, and how often the policy is saved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -58,6 +58,7 @@ mod tests {
             tip: Some(i.to_string()),
             score: Some(0.0),
             propensity: Some(*p),
+            ..Candidate::default()
         };
         Impression {
             propensity: propensities.first().copied(),

@@ -1,0 +1,383 @@
+//! The consumer that teaches the policies: the one that serves, and the one in its shadow.
+
+use std::{sync::Arc, time::Duration};
+
+use ingest::{
+    Clock, Millis,
+    log::{Log, LogError, LogRecord, Topic},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BATCH, Brief, Learner, RETRY, Scoreboard, StateId, Steering,
+    identity::{config_id, fingerprint},
+    learner::{GoOn, as_json, decoded},
+    registry,
+    steering::{self, Order},
+};
+use crate::{
+    ScorerConfig, ScorerError,
+    decide::Published,
+    policy::PolicyConfig,
+    record::{SavedPolicy, Serving, names_hash},
+    telemetry,
+};
+
+/// How often it is looked whether a snapshot is due.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Teaches the policy that serves and its shadow from the topic of rewards, in log order, and publishes both.
+/// One of it runs for a log.
+///
+/// Which policy serves is a function of the log and the configuration: the one configured, unless a
+/// [`Serving`] record made since says otherwise. So a restart finds the same policies in the same places, and
+/// a change is made by writing that record and then doing what a restart would do.
+pub struct Learning {
+    log: Arc<dyn Log>,
+    brief: Arc<Brief>,
+    configured: PolicyConfig,
+    configured_shadow: Option<PolicyConfig>,
+    incumbent: Learner,
+    shadow: Option<Learner>,
+    published: Published,
+    published_shadow: Option<Published>,
+    scores: Arc<Scoreboard>,
+    steering: Steering,
+    orders: mpsc::Receiver<Order>,
+}
+
+impl Learning {
+    /// Takes up the latest snapshots in the log that fit, or starts untaught. Rewards after the snapshots are
+    /// learned by [`Learning::catch_up`] or [`Learning::run`].
+    pub fn open(
+        log: Arc<dyn Log>,
+        config: &ScorerConfig,
+        brief: Arc<Brief>,
+        now: Millis,
+    ) -> Result<Learning, ScorerError> {
+        let (configured, configured_shadow) = (config.policy.clone(), config.shadow.clone());
+        let (incumbent, shadow) = seats(&log, &configured, configured_shadow.as_ref(), &brief, now)?;
+        let (published, published_shadow) = (incumbent.published(), shadow.as_ref().map(Learner::published));
+        let (steering, orders) = steering::channel();
+        Ok(Learning {
+            log,
+            brief,
+            configured,
+            configured_shadow,
+            incumbent,
+            shadow,
+            published,
+            published_shadow,
+            scores: Arc::default(),
+            steering,
+            orders,
+        })
+    }
+
+    /// Where decisions find the policy that serves, whichever that is.
+    pub fn published(&self) -> Published {
+        self.published.clone()
+    }
+
+    /// Where they find the one in its shadow, if one is configured.
+    pub fn published_shadow(&self) -> Option<Published> {
+        self.published_shadow.clone()
+    }
+
+    /// Rewards counted by policy, since the start of this process.
+    pub fn scoreboard(&self) -> Arc<Scoreboard> {
+        self.scores.clone()
+    }
+
+    /// The way to give it orders while it runs.
+    pub fn steering(&self) -> Steering {
+        self.steering.clone()
+    }
+
+    /// The policy that serves.
+    pub fn incumbent(&self) -> &Learner {
+        &self.incumbent
+    }
+
+    /// The policy in its shadow.
+    pub fn shadow(&self) -> Option<&Learner> {
+        self.shadow.as_ref()
+    }
+
+    /// Learns what is in the log now, and publishes.
+    pub fn catch_up(&mut self) -> Result<(), LogError> {
+        self.incumbent.catch_up()?;
+        self.shadow.as_mut().map_or(Ok(0), Learner::catch_up)?;
+        self.tell_lag();
+        Ok(())
+    }
+
+    /// Runs until `stop`, then saves. A reward moves decisions as soon as it is read.
+    ///
+    /// # Errors
+    /// What only a person can mend; while the log is merely unavailable it keeps trying.
+    pub async fn run(mut self, clock: Clock, stop: CancellationToken) -> Result<(), LogError> {
+        let behind = self.shadow.iter().map(Learner::position).chain([self.incumbent.position()]);
+        let from = behind.min_by_key(|p| p.get(0)).cloned().unwrap_or_default();
+        let mut reader = self.log.reader(Topic::Rewards, &[0], &from)?;
+        // What decisions follow has its snapshot in the log before anything is learned on top.
+        let registered = self.register(clock()).await;
+        self.saved(registered, clock()).await?;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return self.save(clock()).await,
+                records = reader.next(BATCH) => self.learn(&records?),
+                order = self.orders.recv() => {
+                    if let Some(order) = order {
+                        self.obey(order, clock()).await;
+                    }
+                }
+                _ = ticks.tick() => {}
+            }
+            let now = clock();
+            let saved = self.save_due(now).await;
+            self.saved(saved, now).await?;
+        }
+    }
+
+    fn learners(&mut self) -> impl Iterator<Item = &mut Learner> {
+        std::iter::once(&mut self.incumbent).chain(&mut self.shadow)
+    }
+
+    fn learn(&mut self, records: &[LogRecord]) {
+        let rewards: Vec<_> = records.iter().map(|r| (r.offset, decoded(r))).collect();
+        rewards.iter().filter_map(|(_, reward)| reward.as_ref()).for_each(|r| self.scores.count(r));
+        for learner in self.learners() {
+            rewards.iter().for_each(|(offset, reward)| learner.take(*offset, reward.as_ref()));
+            learner.publish();
+        }
+        self.tell_lag();
+    }
+
+    fn tell_lag(&self) {
+        let end = self.log.end(Topic::Rewards).get(0);
+        let behind = end.saturating_sub(self.incumbent.position().get(0));
+        metrics::gauge!(telemetry::LEARNER_LAG).set(behind as f64);
+    }
+
+    /// Decides what becomes of an attempt to save.
+    async fn saved(&mut self, outcome: Result<(), LogError>, now: Millis) -> Result<(), LogError> {
+        match outcome {
+            Err(LogError::Unavailable(why)) => {
+                tracing::warn!(why, "the policy's snapshot waits for the log");
+                tokio::time::sleep(RETRY).await;
+                Ok(())
+            }
+            Err(LogError::Refused(why)) => {
+                // Decisions go on, and a restart learns from more rewards.
+                tracing::error!(why, "the log refused the policy's snapshot");
+                self.learners().for_each(|l| l.give_up_saving(now));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn register(&mut self, now: Millis) -> Result<(), LogError> {
+        registry::keep_near(&*self.log).await?;
+        self.save(now).await
+    }
+
+    async fn save_due(&mut self, now: Millis) -> Result<(), LogError> {
+        for learner in self.learners().filter(|l| l.save_is_due(now)) {
+            learner.save(now).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes snapshots to the log, where anything was learned since the last.
+    pub async fn save(&mut self, now: Millis) -> Result<(), LogError> {
+        for learner in self.learners() {
+            learner.save(now).await?;
+        }
+        Ok(())
+    }
+
+    async fn obey(&mut self, order: Order, now: Millis) {
+        // Who no longer waits for an answer needs none.
+        match order {
+            Order::Promote { by, why, answer } => {
+                let _ = answer.send(self.promote(by, why, now).await);
+            }
+            Order::RollBack { version, by, answer } => {
+                let _ = answer.send(self.roll_back(version, by, now).await);
+            }
+            Order::TakeUp { saved, answer } => {
+                let _ = answer.send(self.take_up(*saved, now).await);
+            }
+        }
+    }
+
+    /// Lets the shadow serve from now on, and what served go on in its shadow.
+    ///
+    /// # Errors
+    /// No shadow; a log that does not take the change. Nothing has changed then.
+    pub async fn promote(&mut self, by: String, why: String, now: Millis) -> Result<Serving, ScorerError> {
+        let Some(shadow) = &mut self.shadow else {
+            let text = "there is no shadow to promote; configure one in the section `scorer.shadow`";
+            return Err(ScorerError::Invalid(text.into()));
+        };
+        shadow.save(now).await?;
+        self.incumbent.save(now).await?;
+        let served = shadow.served();
+        self.serve("promoted", served, by, why, now).await
+    }
+
+    /// Lets a snapshot serve as it was: that of `version` of the policy that serves, or else what served
+    /// before the last change, or else, where nothing ever changed, the snapshot before the last. It learns on
+    /// from the rewards that come from now on; those since the snapshot was taken are left out for good.
+    ///
+    /// # Errors
+    /// No such snapshot; a log that does not take the change. Nothing has changed then.
+    pub async fn roll_back(
+        &mut self,
+        version: Option<u64>,
+        by: String,
+        now: Millis,
+    ) -> Result<Serving, ScorerError> {
+        let saved = self.earlier(version)?;
+        let config: PolicyConfig = serde_json::from_str(&saved.config).map_err(|e| {
+            ScorerError::Snapshot(format!(
+                "the settings of snapshot {} cannot be read: {e}",
+                saved.reference()
+            ))
+        })?;
+        if saved.fingerprint != fingerprint(&config, &self.brief.layout) {
+            return Err(ScorerError::Invalid(format!(
+                "snapshot {} was taken of another context; put `scorer.context` back first",
+                saved.reference()
+            )));
+        }
+        self.incumbent.save(now).await?;
+        let mut back = Learner::untaught(self.log.clone(), self.brief.clone(), config, now)?;
+        back.take_up(&saved)?;
+        let lineage = names_hash(&["rolled back", &saved.reference(), &now.to_string()]);
+        back.branch(lineage, self.log.end(Topic::Rewards), saved.trained);
+        back.save(now).await?;
+        let why = as_json(&serde_json::json!({ "to": saved.reference(), "taken_at": saved.taken_at }));
+        self.serve("rolled back", back.served(), by, why, now).await
+    }
+
+    fn earlier(&self, version: Option<u64>) -> Result<SavedPolicy, ScorerError> {
+        let log = &*self.log;
+        let (id, now) = (self.incumbent.id(), self.incumbent.version());
+        let found = match (version, last_change(log, &self.configured)?.and_then(|s| s.previous)) {
+            (Some(version), _) => {
+                let same = |saved: &SavedPolicy| saved.version == version;
+                let of = |saved: &SavedPolicy| saved.id.parse::<StateId>().ok();
+                match registry::newest(log, |s| same(s) && of(s) == Some(id))? {
+                    None => {
+                        registry::newest(log, |s| same(s) && of(s).is_some_and(|o| o.policy == id.policy))?
+                    }
+                    found => found,
+                }
+            }
+            (None, Some(previous)) => {
+                registry::newest(log, |s| s.id == previous.id && s.version == previous.version)?
+            }
+            (None, None) => registry::newest(log, |s| s.id == id.to_string() && s.version < now)?,
+        };
+        found.ok_or_else(|| {
+            ScorerError::Invalid(match version {
+                Some(version) => format!(
+                    "there is no snapshot of the policy that serves with version {version}; `kairos policy list` \
+                     shows those there are"
+                ),
+                None => "there is no earlier snapshot to go back to".into(),
+            })
+        })
+    }
+
+    /// Registers a snapshot that training made. The shadow goes on from it where it is of the shadow's policy;
+    /// what serves is not touched.
+    ///
+    /// # Errors
+    /// A log that does not take it.
+    pub async fn take_up(&mut self, saved: SavedPolicy, now: Millis) -> Result<(), ScorerError> {
+        self.incumbent.save(now).await?;
+        registry::write(&*self.log, saved).await?;
+        self.reseat(now)
+    }
+
+    async fn serve(
+        &mut self,
+        action: &str,
+        policy: crate::record::ServedPolicy,
+        by: String,
+        why: String,
+        now: Millis,
+    ) -> Result<Serving, ScorerError> {
+        let serving = Serving {
+            action: action.to_owned(),
+            at: now,
+            by,
+            policy: Some(policy),
+            previous: Some(self.incumbent.served()),
+            configured: config_id(&self.configured),
+            why,
+        };
+        registry::write_serving(&*self.log, &serving).await?;
+        self.reseat(now)?;
+        tracing::info!(action, policy = self.incumbent.served().name, "another policy serves");
+        Ok(serving)
+    }
+
+    /// Does what a restart would do.
+    fn reseat(&mut self, now: Millis) -> Result<(), ScorerError> {
+        let shadow = self.configured_shadow.as_ref();
+        let (mut incumbent, mut shadow) = seats(&self.log, &self.configured, shadow, &self.brief, now)?;
+        incumbent.catch_up()?;
+        if let (Some(shadow), Some(published)) = (&mut shadow, &self.published_shadow) {
+            shadow.catch_up()?;
+            let challenger = self.configured_shadow.as_ref() == Some(shadow.config());
+            shadow.publish_at(published.clone(), challenger);
+        }
+        incumbent.publish_at(self.published.clone(), false);
+        (self.incumbent, self.shadow) = (incumbent, shadow);
+        Ok(())
+    }
+}
+
+/// The last change of what serves, unless the configuration names another policy since.
+fn last_change(log: &dyn Log, configured: &PolicyConfig) -> Result<Option<Serving>, LogError> {
+    let last = registry::serving(log)?.map(|(_, serving)| serving);
+    Ok(last.filter(|serving| serving.configured == config_id(configured)))
+}
+
+/// Who serves, and who is in the shadow: the two configured, or whom the last change names and the other.
+fn seats(
+    log: &Arc<dyn Log>,
+    configured: &PolicyConfig,
+    configured_shadow: Option<&PolicyConfig>,
+    brief: &Arc<Brief>,
+    now: Millis,
+) -> Result<(Learner, Option<Learner>), ScorerError> {
+    let restore = |config: &PolicyConfig, which| {
+        Learner::restore(log.clone(), brief.clone(), config.clone(), which, now)
+    };
+    let served = last_change(&**log, configured)?.and_then(|serving| serving.policy);
+    let served = served.and_then(|policy| {
+        let config: PolicyConfig = serde_json::from_str(&policy.config).ok()?;
+        Some((config, policy.id.parse::<StateId>().ok()?))
+    });
+    let incumbent = match served {
+        Some((config, id)) => restore(&config, GoOn::Lineage(id.lineage))?,
+        None => restore(configured, GoOn::Untrained)?,
+    };
+    let Some(shadow) = configured_shadow else { return Ok((incumbent, None)) };
+    let promoted = config_id(incumbent.config()) == config_id(shadow);
+    let mut shadow = restore(if promoted { configured } else { shadow }, GoOn::Any)?;
+    shadow.publish_at(shadow.published(), !promoted);
+    Ok((incumbent, Some(shadow)))
+}
+
+#[cfg(test)]
+mod tests;
