@@ -68,6 +68,8 @@ pub enum Command {
     Policy(commands::policy::PolicyCommand),
     /// What other policies would have earned, by the decisions in the log: IPS and SNIPS
     Evaluate(commands::evaluate::EvaluateArgs),
+    /// The policies for any program: choices and rewards as JSON lines, or one pass over a reward table
+    Bandit(commands::bandit::BanditArgs),
     /// Why a tip was shown: context, candidates, scores, propensities, policy version
     Explain {
         /// Id of the impression, as `POST /v1/recommend` gave it
@@ -117,6 +119,8 @@ mod tests {
             "features explain stress.reports_7d --json",
             "policy list",
             "explain 00 --json",
+            "bandit --stdio --policy uniform --seed 3 --rounds 10",
+            "bandit run --data table.csv --policy lints --seed 3 --seeds 2 --in-order --log l.jsonl --json",
             "check",
             "keys new phone --scope ingest --scope read",
             "users erase ada --yes",

@@ -78,6 +78,7 @@ async fn execute(settings: config::Settings, command: Command) -> Result<()> {
         Command::Udf(command) => commands::udf::run(&settings, &command),
         Command::Policy(command) => commands::policy::run(&settings, &command),
         Command::Evaluate(arguments) => commands::evaluate::run(&settings, &arguments),
+        Command::Bandit(arguments) => commands::bandit::run(arguments),
         Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),
         Command::Check => check::run(&settings),
         Command::Keys(command) => commands::keys::run(&settings, &command),
