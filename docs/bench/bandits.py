@@ -19,6 +19,7 @@ import argparse
 import fcntl
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Cells:
         return self.cells.get(set_, {}).get(system, {}).get(str(seed))
 
     def put(self, set_, system, seed, cell):
-        lock = self.path.with_suffix(".lock")
+        lock = Path(tempfile.gettempdir()) / f"{self.path.name}.lock"
         with open(lock, "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             # Another process may have added its own since.
@@ -182,7 +183,8 @@ def main():
         command.add_argument("--results", type=Path, default=HERE / "bandits.json")
     command = commands.add_parser("speed")
     command.add_argument("--kairos", metavar="BINARY", required=True)
-    command.add_argument("--decisions", type=int, default=20_000)
+    command.add_argument("--policy")
+    command.add_argument("--decisions", type=int, default=10_000)
     options = parser.parse_args()
     if options.command == "export":
         worlds.export(options.directory)
@@ -193,7 +195,7 @@ def main():
     else:
         import bandits_speed
 
-        bandits_speed.measure(options.kairos, options.decisions)
+        bandits_speed.measure(options.kairos, options.decisions, options.policy)
 
 
 if __name__ == "__main__":
