@@ -1,57 +1,87 @@
-//! The linear model that LinUCB and Thompson sampling share.
+//! The linear model that LinUCB, linear Thompson sampling and the policies over predicted rewards share.
 //!
-//! One ridge regression for each group (category) of actions, over
+//! By default one ridge regression for each group (category) of actions, over
 //! `[1, context, action features, one indicator for each tip of the group]`. So every tip of a group learns
 //! from all the group's impressions, a tip never shown has its group's score, and what sets a tip apart
 //! gets a weight of its own. Rewards are centred on their overall mean, so that a group or tip without data
 //! starts at the average rather than at 0. (A hybrid model in the sense of Li and others, "A
 //! contextual-bandit approach to personalized news article recommendation", 2010, with the blocks of the
 //! shared part kept apart, which makes both learning and deciding cheap.)
+//!
+//! [`Sharing`] says otherwise: a regression for each tip, as in that paper's algorithm 1, or one for all,
+//! over the products of context and action features too.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use hashbrown::HashMap;
-use ndarray::{Array1, Array2, ArrayView1, s};
-use prost::Message;
+use ndarray::{Array1, Array2, ArrayView1};
 
-use super::{Action, Observation, PolicyConfig, Ridge, Space};
-use crate::ScorerError;
+use super::{Action, Observation, PolicyConfig, Ridge, Space, columns::Columns};
+
+mod saved;
 
 /// What exploration needs of a group, one row an input, all of one width. An action's exploration is
 /// `xᵀ rows` for its inputs `x`; what the numbers mean is the policy's affair.
 pub(super) type Rows = Array2<f32>;
 
+/// Which actions learn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Those of a group, each with an effect of its own.
+    Group,
+    /// None: a model for each tip.
+    Tip,
+    /// All, told apart by their features alone.
+    All,
+}
+
+impl Sharing {
+    fn key<'a>(self, action: &Action<'a>) -> &'a str {
+        match self {
+            Sharing::Group => action.group,
+            Sharing::Tip => action.tip,
+            Sharing::All => "",
+        }
+    }
+}
+
 /// The learning side.
 pub(super) struct Linear {
     config: PolicyConfig,
-    context: usize,
-    action: usize,
+    sharing: Sharing,
     groups: BTreeMap<Arc<str>, Group>,
+    /// Inputs known when a group begins.
+    start: Columns,
     /// Exploration of a group of which nothing is known.
     fresh_rows: Option<Arc<Rows>>,
     learned: u64,
     reward_sum: f64,
+    scratch: Vec<f32>,
 }
 
 struct Group {
     ridge: Ridge,
+    columns: Arc<Columns>,
     slots: Arc<HashMap<Arc<str>, usize>>,
     /// Kept until the group learns again.
     rows: Option<Arc<Rows>>,
 }
 
 impl Linear {
-    pub(super) fn new(config: PolicyConfig, space: &Space) -> Linear {
+    pub(super) fn new(config: PolicyConfig, space: &Space, sharing: Sharing) -> Linear {
+        let mut start = Columns::new(sharing == Sharing::All);
+        start.cover(space.context, space.action);
         let mut linear = Linear {
             config,
-            context: space.context,
-            action: space.action,
+            sharing,
             groups: BTreeMap::new(),
+            start,
             fresh_rows: None,
             learned: 0,
             reward_sum: 0.0,
+            scratch: Vec::new(),
         };
-        for group in &space.groups {
+        for group in space.groups.iter().filter(|_| sharing == Sharing::Group) {
             let fresh = linear.fresh_group();
             linear.groups.insert(group.as_str().into(), fresh);
         }
@@ -66,43 +96,39 @@ impl Linear {
         self.learned
     }
 
-    /// Inputs that all tips of a group share.
-    fn shared(&self) -> usize {
-        1 + self.context + self.action
-    }
-
     fn fresh_group(&self) -> Group {
-        let ridge = Ridge::new(&vec![self.config.ridge; self.shared()]);
-        Group { ridge, slots: Arc::default(), rows: None }
+        let ridge = Ridge::new(&vec![self.config.ridge; self.start.len()]);
+        Group { ridge, columns: Arc::new(self.start.clone()), slots: Arc::default(), rows: None }
     }
 
     pub(super) fn learn(&mut self, seen: &Observation<'_>) -> bool {
         let (context, action) = (seen.context, seen.action);
-        if context.len() != self.context
-            || action.features.len() != self.action
-            || !seen.reward.is_finite()
-            || context.iter().chain(action.features).any(|v| !v.is_finite())
-        {
+        if !seen.reward.is_finite() || context.iter().chain(action.features).any(|v| !v.is_finite()) {
             return false;
         }
-        let shared = self.shared();
-        if !self.groups.contains_key(action.group) {
+        let key = self.sharing.key(&action);
+        if !self.groups.contains_key(key) {
             let fresh = self.fresh_group();
-            self.groups.insert(action.group.into(), fresh);
+            self.groups.insert(key.into(), fresh);
         }
-        let Some(group) = self.groups.get_mut(action.group) else { return false };
-        if !group.slots.contains_key(action.tip) && group.slots.len() < self.config.tips_per_group {
-            let slot = group.ridge.inputs();
+        let Some(group) = self.groups.get_mut(key) else { return false };
+        let columns = Arc::make_mut(&mut group.columns);
+        columns.cover(context.len(), action.features.len());
+        while group.ridge.inputs() < columns.len() {
+            group.ridge.grow(self.config.ridge);
+        }
+        let own = self.sharing == Sharing::Group && action.tip != action.group;
+        if own && !group.slots.contains_key(action.tip) && group.slots.len() < self.config.tips_per_group {
+            let slot = columns.take();
             Arc::make_mut(&mut group.slots).insert(action.tip.into(), slot);
             group.ridge.grow(self.config.tip_ridge);
         }
-        let mut x = Array1::zeros(group.ridge.inputs());
-        x[0] = 1.0;
-        x.slice_mut(s![1..=self.context]).assign(&context);
-        x.slice_mut(s![1 + self.context..shared]).assign(&ArrayView1::from(action.features));
+        let (context, features) = (narrow(context), narrow(ArrayView1::from(action.features)));
+        columns.fill(&context, &features, &mut self.scratch);
         if let Some(slot) = group.slots.get(action.tip) {
-            x[*slot] = 1.0;
+            self.scratch[*slot] = 1.0;
         }
+        let x: Array1<f64> = self.scratch.iter().map(|v| f64::from(*v)).collect();
         group.ridge.update(x.view(), seen.reward);
         group.rows = None;
         self.learned += 1;
@@ -123,71 +149,29 @@ impl Linear {
             groups.push(FrozenGroup {
                 weights: group.ridge.weights(mean).mapv(|w| w as f32).to_vec(),
                 rows,
+                columns: group.columns.clone(),
                 slots: group.slots.clone(),
             });
         }
         groups.push(FrozenGroup {
             weights: vec![0.0; fresh.ridge.inputs()],
             rows: self.fresh_rows.get_or_insert_with(|| Arc::new(rows_of("", &fresh.ridge))).clone(),
+            columns: fresh.columns,
             slots: fresh.slots,
         });
-        Frozen { learned: self.learned, mean, context: self.context, action: self.action, index, groups }
+        Frozen { learned: self.learned, mean, sharing: self.sharing, index, groups }
     }
+}
 
-    pub(super) fn save(&self) -> Vec<u8> {
-        let groups = self.groups.iter().map(|(name, group)| {
-            let mut tips = vec![String::new(); group.slots.len()];
-            for (tip, slot) in group.slots.iter() {
-                tips[slot - self.shared()] = tip.to_string();
-            }
-            SavedGroup {
-                name: name.to_string(),
-                tips,
-                rows: group.ridge.rows(),
-                numbers: group.ridge.to_numbers(),
-            }
-        });
-        let (context, action) = (self.context as u64, self.action as u64);
-        Saved {
-            learned: self.learned,
-            reward_sum: self.reward_sum,
-            context,
-            action,
-            groups: groups.collect(),
-        }
-        .encode_to_vec()
-    }
-
-    pub(super) fn load(&mut self, state: &[u8]) -> Result<(), ScorerError> {
-        let damaged = |why: String| ScorerError::Snapshot(format!("the saved policy cannot be read: {why}"));
-        let saved = Saved::decode(state).map_err(|e| damaged(e.to_string()))?;
-        if (saved.context, saved.action) != (self.context as u64, self.action as u64) {
-            return Err(damaged(format!(
-                "it has {} context values and {} action features, this policy {} and {}",
-                saved.context, saved.action, self.context, self.action
-            )));
-        }
-        let mut groups = BTreeMap::new();
-        for group in saved.groups {
-            let shared = self.shared();
-            let ridge = Ridge::from_numbers(shared + group.tips.len(), group.rows, &group.numbers)
-                .ok_or_else(|| damaged(format!("the numbers of group `{}` are not whole", group.name)))?;
-            let slots = group.tips.iter().enumerate().map(|(i, t)| (t.as_str().into(), shared + i)).collect();
-            groups.insert(group.name.as_str().into(), Group { ridge, slots: Arc::new(slots), rows: None });
-        }
-        self.groups = groups;
-        self.learned = saved.learned;
-        self.reward_sum = saved.reward_sum;
-        Ok(())
-    }
+fn narrow(values: ArrayView1<'_, f64>) -> Vec<f32> {
+    values.iter().map(|v| *v as f32).collect()
 }
 
 /// The deciding side.
 pub(super) struct Frozen {
     pub(super) learned: u64,
     mean: f64,
-    context: usize,
-    action: usize,
+    sharing: Sharing,
     index: HashMap<Arc<str>, usize>,
     /// The last one stands for every group not known.
     groups: Vec<FrozenGroup>,
@@ -196,6 +180,7 @@ pub(super) struct Frozen {
 struct FrozenGroup {
     weights: Vec<f32>,
     rows: Arc<Rows>,
+    columns: Arc<Columns>,
     slots: Arc<HashMap<Arc<str>, usize>>,
 }
 
@@ -203,11 +188,13 @@ struct FrozenGroup {
 struct Base {
     mean: f32,
     exploration: Vec<f32>,
+    products: Vec<f32>,
 }
 
 impl Frozen {
     /// Calls `visit` for each action with its index, its expected reward, its exploration row and whether the
-    /// tip's own effect is known. Values missing from the context or the action count as 0.
+    /// tip's own effect is known, or is none of the model's. Values missing from the context or the action
+    /// count as 0.
     ///
     /// What a group's tips share is computed once, which is what keeps a decision cheap.
     pub(super) fn score(
@@ -216,24 +203,33 @@ impl Frozen {
         actions: &[Action<'_>],
         mut visit: impl FnMut(usize, f32, &[f32], bool),
     ) {
-        let context: Vec<f32> = context.iter().take(self.context).map(|v| *v as f32).collect();
+        let context = narrow(context);
         let mut bases: Vec<Option<Base>> = (0..self.groups.len()).map(|_| None).collect();
         let mut own: Vec<f32> = Vec::new();
+        let mut features: Vec<f32> = Vec::new();
         for (i, action) in actions.iter().enumerate() {
-            let at = self.index.get(action.group).copied().unwrap_or(self.groups.len() - 1);
+            let at = self.index.get(self.sharing.key(action)).copied().unwrap_or(self.groups.len() - 1);
             let group = &self.groups[at];
             let base = bases[at].get_or_insert_with(|| group.base(&context));
             let mut mean = self.mean as f32 + base.mean;
             own.clear();
             own.extend_from_slice(&base.exploration);
-            let features = action.features.iter().take(self.action).enumerate();
+            features.clear();
+            features.extend(action.features.iter().map(|v| *v as f32));
             let slot = group.slots.get(action.tip);
-            let inputs = features.map(|(k, v)| (1 + self.context + k, *v as f32));
-            for (input, value) in inputs.chain(slot.map(|s| (*s, 1.0))) {
+            let mut add = |input: usize, value: f32| {
                 mean += value * group.weights[input];
                 add_scaled(&mut own, group.row(input), value);
+            };
+            group.columns.action(&features).for_each(|(input, value)| add(input, value));
+            if let Some((first, sum)) = group.columns.crossed(&base.products, &features) {
+                sum.iter().enumerate().for_each(|(k, value)| add(first + k, *value));
             }
-            visit(i, mean, &own, slot.is_some());
+            if let Some(slot) = slot {
+                add(*slot, 1.0);
+            }
+            let known = slot.is_some() || self.sharing != Sharing::Group || action.tip == action.group;
+            visit(i, mean, &own, known);
         }
     }
 }
@@ -245,11 +241,14 @@ impl FrozenGroup {
     }
 
     fn base(&self, context: &[f32]) -> Base {
-        let mut base = Base { mean: self.weights[0], exploration: self.row(0).to_vec() };
-        for (i, v) in context.iter().enumerate() {
+        let mut inputs = Vec::new();
+        self.columns.base(context, &mut inputs);
+        let products = self.columns.products(context);
+        let mut base = Base { mean: 0.0, exploration: vec![0.0; self.rows.ncols()], products };
+        for (i, v) in inputs.iter().enumerate() {
             if *v != 0.0 {
-                base.mean += v * self.weights[1 + i];
-                add_scaled(&mut base.exploration, self.row(1 + i), *v);
+                base.mean += v * self.weights[i];
+                add_scaled(&mut base.exploration, self.row(i), *v);
             }
         }
         base
@@ -260,32 +259,4 @@ fn add_scaled(sum: &mut [f32], row: &[f32], scale: f32) {
     for (s, v) in sum.iter_mut().zip(row) {
         *s += scale * v;
     }
-}
-
-/// A saved model.
-#[derive(Clone, PartialEq, Message)]
-struct Saved {
-    #[prost(uint64, tag = "1")]
-    learned: u64,
-    #[prost(double, tag = "2")]
-    reward_sum: f64,
-    #[prost(uint64, tag = "3")]
-    context: u64,
-    #[prost(uint64, tag = "4")]
-    action: u64,
-    #[prost(message, repeated, tag = "5")]
-    groups: Vec<SavedGroup>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SavedGroup {
-    #[prost(string, tag = "1")]
-    name: String,
-    /// In the order of their slots.
-    #[prost(string, repeated, tag = "2")]
-    tips: Vec<String>,
-    #[prost(uint64, tag = "3")]
-    rows: u64,
-    #[prost(double, repeated, tag = "4")]
-    numbers: Vec<f64>,
 }

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Action, Distribution, Observation, Policy, PolicyConfig, Ridge, Snapshot, Space,
-    linear::{Frozen, Linear, Rows},
+    linear::{Frozen, Linear, Rows, Sharing},
     with_floor,
 };
 use crate::ScorerError;
@@ -36,7 +36,7 @@ impl LinTs {
     pub fn new(config: PolicyConfig, space: &Space) -> LinTs {
         let scale = config.width / config.tip_ridge.sqrt();
         let unknown = Arc::new(normals("unknown tips", config.seed, DRAWS).mapv(|z| (scale * z) as f32));
-        LinTs { linear: Linear::new(config, space), unknown }
+        LinTs { linear: Linear::new(config, space, Sharing::Group), unknown }
     }
 }
 

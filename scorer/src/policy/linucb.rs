@@ -5,28 +5,37 @@ use std::sync::Arc;
 use ndarray::ArrayView1;
 
 use super::{
-    Action, Distribution, Observation, Policy, PolicyConfig, Snapshot, Space,
-    linear::{Frozen, Linear},
+    Action, Distribution, Observation, Policy, PolicyConfig, PolicyName, Snapshot, Space, best_alone,
+    linear::{Frozen, Linear, Sharing},
     with_floor,
 };
 use crate::ScorerError;
 
 /// Chooses the action with the highest upper confidence bound (Li, Chu, Langford, Schapire, 2010), mixed
 /// with a uniform floor so that every candidate has a true, positive probability. Equal bounds share theirs.
+/// Hybrid by group ([`PolicyName::LinUcb`]), disjoint ([`PolicyName::LinUcbDisjoint`]) or shared over action
+/// features ([`PolicyName::LinUcbShared`]).
 pub struct LinUcb {
     linear: Linear,
+    name: &'static str,
 }
 
 impl LinUcb {
     /// Untaught.
     pub fn new(config: PolicyConfig, space: &Space) -> LinUcb {
-        LinUcb { linear: Linear::new(config, space) }
+        let sharing = match config.name {
+            PolicyName::LinUcbDisjoint => Sharing::Tip,
+            PolicyName::LinUcbShared => Sharing::All,
+            _ => Sharing::Group,
+        };
+        let name = config.name.word();
+        LinUcb { linear: Linear::new(config, space, sharing), name }
     }
 }
 
 impl Policy for LinUcb {
     fn name(&self) -> &'static str {
-        "linucb"
+        self.name
     }
 
     fn version(&self) -> u64 {
@@ -41,6 +50,7 @@ impl Policy for LinUcb {
         let frozen = self.linear.freeze(|_, ridge| ridge.error_factor().mapv(|v| v as f32));
         let config = self.linear.config();
         Arc::new(LinUcbSnapshot {
+            name: self.name,
             width: config.width as f32,
             // The variance of a tip's own effect while nothing is known of it.
             unknown: (1.0 / config.tip_ridge) as f32,
@@ -59,6 +69,7 @@ impl Policy for LinUcb {
 }
 
 struct LinUcbSnapshot {
+    name: &'static str,
     frozen: Frozen,
     width: f32,
     unknown: f32,
@@ -67,7 +78,7 @@ struct LinUcbSnapshot {
 
 impl Snapshot for LinUcbSnapshot {
     fn name(&self) -> &'static str {
-        "linucb"
+        self.name
     }
 
     fn version(&self) -> u64 {
@@ -80,11 +91,7 @@ impl Snapshot for LinUcbSnapshot {
             let variance = square(error) + if known { 0.0 } else { self.unknown };
             scores[i] = f64::from(mean + self.width * variance.sqrt());
         });
-        let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let winners = scores.iter().filter(|s| **s == best).count();
-        let share = 1.0 / winners.max(1) as f64;
-        let mut propensities: Vec<f64> =
-            scores.iter().map(|s| if *s == best { share } else { 0.0 }).collect();
+        let mut propensities = best_alone(&scores);
         with_floor(&mut propensities, self.floor);
         Distribution { scores, propensities }
     }

@@ -6,25 +6,33 @@
 //! A snapshot answers with the probabilities themselves, and the choice is drawn from them. So the
 //! propensity logged with an impression is exact by construction, which is what off-policy evaluation needs.
 
+mod columns;
+mod config;
+mod explore;
 mod linear;
 mod lints;
 mod linucb;
+mod logistic;
+mod logistic_ts;
+mod pool;
 mod ridge;
 mod uniform;
 
 use std::sync::Arc;
 
-use ndarray::ArrayView1;
-use rand::{Rng, RngCore};
-use serde::{Deserialize, Serialize};
-
 pub use self::{
+    config::{PolicyConfig, PolicyName, Space},
+    explore::Greedy,
     lints::{DRAWS, LinTs},
     linucb::LinUcb,
+    logistic_ts::LogisticTs,
+    pool::Pool,
     ridge::{Ridge, RidgeParams},
     uniform::Uniform,
 };
 use crate::ScorerError;
+use ndarray::ArrayView1;
+use rand::{Rng, RngCore};
 
 /// One tip as a policy sees it.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +113,34 @@ pub fn choose(
     distribution.at(draw).map(|index| Choice { index, draw, distribution })
 }
 
+/// Draws up to `k` of `actions` in order, for a channel that shows several: the first from the distribution
+/// over all, each further one from the distribution over those left. A choice's index is into `actions`, and
+/// its propensity is that of its place given the choices before it; the scores and propensities of its
+/// distribution stand in the order of `actions`, 0 for those already taken.
+pub fn choose_slate(
+    snapshot: &dyn Snapshot,
+    context: ArrayView1<'_, f64>,
+    actions: &[Action<'_>],
+    k: usize,
+    rng: &mut dyn RngCore,
+) -> Vec<Choice> {
+    let mut left: Vec<usize> = (0..actions.len()).collect();
+    let mut slate = Vec::with_capacity(k.min(actions.len()));
+    while slate.len() < k {
+        let candidates: Vec<Action<'_>> = left.iter().map(|i| actions[*i]).collect();
+        let Some(choice) = choose(snapshot, context, &candidates, rng) else { break };
+        let mut whole =
+            Distribution { scores: vec![0.0; actions.len()], propensities: vec![0.0; actions.len()] };
+        for (at, i) in left.iter().enumerate() {
+            whole.scores[*i] = choice.distribution.scores[at];
+            whole.propensities[*i] = choice.distribution.propensities[at];
+        }
+        let index = left.remove(choice.index);
+        slate.push(Choice { index, draw: choice.draw, distribution: whole });
+    }
+    slate
+}
+
 /// The side of a policy that makes decisions: immutable, shared by all readers.
 pub trait Snapshot: Send + Sync {
     /// Name of the policy.
@@ -141,82 +177,28 @@ pub trait Policy: Send {
     fn load(&mut self, state: &[u8]) -> Result<(), ScorerError>;
 }
 
-/// What a linear policy's inputs look like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Space {
-    /// Length of the context.
-    pub context: usize,
-    /// Length of the action features.
-    pub action: usize,
-    /// The groups known beforehand; others join when first learned from.
-    pub groups: Vec<String>,
-}
-
-/// Which policy, and how it explores.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PolicyConfig {
-    /// `lints`, `linucb` or `uniform`.
-    pub name: PolicyName,
-    /// Width of exploration: the standard deviation given to the reward in Thompson sampling, the number of
-    /// standard errors added in LinUCB.
-    pub width: f64,
-    /// Penalty of the weights a group shares.
-    pub ridge: f64,
-    /// Penalty of each tip's own effect; larger trusts the group longer.
-    pub tip_ridge: f64,
-    /// Share of decisions taken uniformly at the start. It falls with the root of the rewards learned …
-    pub floor_start: f64,
-    /// … down to this.
-    pub floor: f64,
-    /// How many tips of a group may have an effect of their own; further ones get their group's score.
-    pub tips_per_group: usize,
-    /// Seed of the posterior draws.
-    pub seed: u64,
-}
-
-impl Default for PolicyConfig {
-    fn default() -> Self {
-        PolicyConfig {
-            name: PolicyName::LinTs,
-            width: 0.2,
-            ridge: 1.0,
-            tip_ridge: 4.0,
-            floor_start: 0.1,
-            floor: 0.01,
-            tips_per_group: 64,
-            seed: 0,
-        }
-    }
-}
-
-impl PolicyConfig {
-    /// Share of decisions taken uniformly after `learned` rewards.
-    pub fn floor_after(&self, learned: u64) -> f64 {
-        let falling = self.floor_start / (1.0 + learned as f64 / 100.0).sqrt();
-        falling.max(self.floor).clamp(0.0, 1.0)
-    }
-}
-
-/// The policies there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicyName {
-    /// [`LinTs`]
-    LinTs,
-    /// [`LinUcb`]
-    LinUcb,
-    /// [`Uniform`]
-    Uniform,
-}
-
 /// Makes an untaught policy.
 pub fn build(config: &PolicyConfig, space: &Space) -> Box<dyn Policy> {
     match config.name {
         PolicyName::LinTs => Box::new(LinTs::new(config.clone(), space)),
-        PolicyName::LinUcb => Box::new(LinUcb::new(config.clone(), space)),
+        PolicyName::LinUcb | PolicyName::LinUcbDisjoint | PolicyName::LinUcbShared => {
+            Box::new(LinUcb::new(config.clone(), space))
+        }
+        PolicyName::Epsilon | PolicyName::Softmax | PolicyName::SquareCb => {
+            Box::new(Greedy::new(config.clone(), space))
+        }
+        PolicyName::Logistic => Box::new(LogisticTs::new(config.clone())),
+        PolicyName::Pool => Box::new(Pool::new(config.clone())),
         PolicyName::Uniform => Box::new(Uniform),
     }
+}
+
+/// All to the highest score; equal ones share.
+fn best_alone(scores: &[f64]) -> Vec<f64> {
+    let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let winners = scores.iter().filter(|s| **s == best).count();
+    let share = 1.0 / winners.max(1) as f64;
+    scores.iter().map(|s| if *s == best { share } else { 0.0 }).collect()
 }
 
 /// Mixes a uniform floor into probabilities: `(1 − floor) · p + floor / n`.

@@ -15,10 +15,10 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayView1, Axis, Data, Ix1, Ix2, s};
 pub struct Ridge {
     /// Upper triangular; row `k` is contiguous, which is the order the rotation walks.
     factor: Array2<f64>,
-    /// Σ y x
-    moments: Array1<f64>,
-    /// Σ x; lets the targets be centred afterwards by any constant, exactly.
-    sums: Array1<f64>,
+    /// `U⁻ᵀ Σ y x`: the targets, rotated along with the factor.
+    targets: Array1<f64>,
+    /// `U⁻ᵀ Σ x`; lets the targets be centred afterwards by any constant, exactly.
+    ones: Array1<f64>,
     rows: u64,
 }
 
@@ -30,12 +30,12 @@ impl Ridge {
         for (d, p) in factor.diag_mut().iter_mut().zip(penalties) {
             *d = p.sqrt();
         }
-        Ridge { factor, moments: Array1::zeros(n), sums: Array1::zeros(n), rows: 0 }
+        Ridge { factor, targets: Array1::zeros(n), ones: Array1::zeros(n), rows: 0 }
     }
 
     /// Number of inputs.
     pub fn inputs(&self) -> usize {
-        self.moments.len()
+        self.targets.len()
     }
 
     /// Number of rows learned.
@@ -50,7 +50,7 @@ impl Ridge {
         factor.slice_mut(s![..n, ..n]).assign(&self.factor);
         factor[(n, n)] = penalty.sqrt();
         self.factor = factor;
-        for v in [&mut self.moments, &mut self.sums] {
+        for v in [&mut self.targets, &mut self.ones] {
             let mut longer = Array1::zeros(n + 1);
             longer.slice_mut(s![..n]).assign(v);
             *v = longer;
@@ -59,10 +59,8 @@ impl Ridge {
 
     /// Learns one row: inputs `x` of length [`Ridge::inputs`], target `y`. O(n²).
     pub fn update(&mut self, x: ArrayView1<'_, f64>, y: f64) {
-        self.moments.scaled_add(y, &x);
-        self.sums += &x;
         self.rows += 1;
-        let mut x = x.to_vec();
+        let (mut x, mut y, mut one) = (x.to_vec(), y, 1.0);
         for (k, mut row) in self.factor.axis_iter_mut(Axis(0)).enumerate() {
             let Some(row) = row.as_slice_mut() else { continue };
             let (a, b) = (row[k], x[k]);
@@ -73,24 +71,17 @@ impl Ridge {
             let (cos, sin) = (a / r, b / r);
             row[k] = r;
             for (u, v) in row[k + 1..].iter_mut().zip(&mut x[k + 1..]) {
-                let (old_u, old_v) = (*u, *v);
-                *u = cos * old_u + sin * old_v;
-                *v = cos * old_v - sin * old_u;
+                rotate(u, v, cos, sin);
             }
+            rotate(&mut self.targets[k], &mut y, cos, sin);
+            rotate(&mut self.ones[k], &mut one, cos, sin);
         }
     }
 
-    /// The weights for targets less `centre`.
+    /// The weights for targets less `centre`. O(n²).
     pub fn weights(&self, centre: f64) -> Array1<f64> {
-        let n = self.inputs();
-        let mut w = &self.moments - &(&self.sums * centre);
-        for k in 0..n {
-            let y = w[k] / self.factor[(k, k)];
-            w[k] = y;
-            let row = self.factor.slice(s![k, k + 1..]);
-            w.slice_mut(s![k + 1..]).scaled_add(-y, &row);
-        }
-        for k in (0..n).rev() {
+        let mut w = &self.targets - &(&self.ones * centre);
+        for k in (0..self.inputs()).rev() {
             let known = self.factor.slice(s![k, k + 1..]).dot(&w.slice(s![k + 1..]));
             w[k] = (w[k] - known) / self.factor[(k, k)];
         }
@@ -117,15 +108,15 @@ impl Ridge {
         inverse
     }
 
-    /// The state as plain numbers: the factor's upper triangle row by row, the moments, the sums.
+    /// The state as plain numbers: the factor's upper triangle row by row, the targets, the ones.
     pub(super) fn to_numbers(&self) -> Vec<f64> {
         let n = self.inputs();
         let mut out = Vec::with_capacity(n * (n + 1) / 2 + 2 * n);
         for k in 0..n {
             out.extend(self.factor.slice(s![k, k..]));
         }
-        out.extend(&self.moments);
-        out.extend(&self.sums);
+        out.extend(&self.targets);
+        out.extend(&self.ones);
         out
     }
 
@@ -142,13 +133,20 @@ impl Ridge {
             ridge.factor.slice_mut(s![k, k..]).assign(&ArrayView1::from(row));
             rest = tail;
         }
-        let (moments, sums) = rest.split_at(n);
-        ridge.moments.assign(&ArrayView1::from(moments));
-        ridge.sums.assign(&ArrayView1::from(sums));
+        let (targets, ones) = rest.split_at(n);
+        ridge.targets.assign(&ArrayView1::from(targets));
+        ridge.ones.assign(&ArrayView1::from(ones));
         ridge.rows = rows;
         let sound = ridge.factor.diag().iter().all(|d| *d > 0.0);
         sound.then_some(ridge)
     }
+}
+
+#[inline]
+fn rotate(u: &mut f64, v: &mut f64, cos: f64, sin: f64) {
+    let (old_u, old_v) = (*u, *v);
+    *u = cos * old_u + sin * old_v;
+    *v = cos * old_v - sin * old_u;
 }
 
 /// What a [`Ridge`] starts from, for learning whole `linfa` datasets.
