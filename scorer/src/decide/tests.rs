@@ -78,7 +78,7 @@ fn the_record_says_what_the_decision_was() {
     assert_eq!(record.id.len(), 32);
     let seen = Impression::decode(&record.data[..]).unwrap();
     assert_eq!(seen.channel.as_deref(), Some("web"));
-    assert_eq!(seen.policy.as_deref(), Some("lints"));
+    assert_eq!(seen.policy.as_deref(), Some("pool"));
     assert_eq!(seen.candidates.len(), 3);
     let total: f64 = seen.candidates.iter().filter_map(|c| c.propensity).sum();
     assert!((total - 1.0).abs() < 1e-12);
@@ -273,9 +273,9 @@ fn an_experiment_shows_the_shadows_choice_to_its_share_of_people() {
         let beside = seen.shadow.unwrap().policy.unwrap();
         let policies = (seen.policy.as_deref().unwrap(), beside.as_str());
         match experiment.arm.as_deref().unwrap() {
-            "incumbent" => assert_eq!(policies, ("lints", "uniform")),
+            "incumbent" => assert_eq!(policies, ("pool", "uniform")),
             // The one that did not choose is recorded, whichever it is.
-            "challenger" => assert_eq!(policies, ("uniform", "lints")),
+            "challenger" => assert_eq!(policies, ("uniform", "pool")),
             _ => assert_eq!(policies, ("uniform", "uniform")),
         }
     }

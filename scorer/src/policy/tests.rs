@@ -73,9 +73,18 @@ fn play(policy: &mut dyn Policy, rounds: usize, seed: u64) -> f64 {
 fn linear_policies_learn_a_linear_world() {
     let rounds = 3000;
     let uniform: f64 = (0..2).map(|seed| play(&mut Uniform, rounds, seed)).sum();
-    for name in [PolicyName::LinUcb, PolicyName::LinTs] {
+    let learners = PolicyName::ALL.into_iter().filter(|name| {
+        // Actions without features are all one to a model that knows them by their features.
+        !matches!(name, PolicyName::Uniform | PolicyName::LinUcbShared)
+    });
+    for name in learners {
         let regret: f64 = (0..2).map(|seed| play(&mut *build(&config(name), &space()), rounds, seed)).sum();
-        assert!(regret < 0.3 * uniform, "{name:?} lost {regret:.0}, uniform {uniform:.0}");
+        let share = match name {
+            PolicyName::Pool | PolicyName::LinUcb | PolicyName::LinTs => 0.3,
+            PolicyName::LinUcbDisjoint => 0.7,
+            _ => 0.6,
+        };
+        assert!(regret < share * uniform, "{name:?} lost {regret:.0}, uniform {uniform:.0}");
     }
 }
 
@@ -90,8 +99,11 @@ fn propensities_are_the_frequencies_of_draws() {
     let mut rng = SmallRng::seed_from_u64(3);
     let world = World::new(&mut rng);
     let actions = world.actions();
-    for name in [PolicyName::Uniform, PolicyName::LinUcb, PolicyName::LinTs] {
-        let snapshot = taught(name, 200).snapshot();
+    for name in PolicyName::ALL {
+        // A floor high enough that every candidate is expected often.
+        let mut policy = build(&PolicyConfig { floor: 0.2, ..config(name) }, &space());
+        play(&mut *policy, 200, 7);
+        let snapshot = policy.snapshot();
         let x = context(&mut rng);
         let expected = snapshot.distribution(x.view(), &actions).propensities;
         let draws = 8000;
@@ -141,7 +153,7 @@ fn every_draw_of_a_snapshot_wins_where_its_own_weights_say() {
 
 #[test]
 fn save_and_load_and_go_on_equals_an_uninterrupted_run() {
-    for name in [PolicyName::LinUcb, PolicyName::LinTs] {
+    for name in PolicyName::ALL {
         let mut through = taught(name, 150);
         let mut resumed = build(&config(name), &space());
         resumed.load(&through.save()).unwrap();
@@ -184,10 +196,13 @@ fn a_damaged_or_foreign_state_is_refused_and_changes_nothing() {
     let mut cut = before.clone();
     cut.truncate(before.len() / 2);
     assert!(policy.load(&cut).is_err());
-    let mut other = build(&config(PolicyName::LinTs), &Space { context: 3, action: 0, groups: vec![] });
-    assert!(policy.load(&other.save()).is_err());
-    assert!(other.load(&before).is_err());
     assert_eq!(policy.save(), before);
+    let mut pool = taught(PolicyName::Pool, 50);
+    let before = pool.save();
+    for end in [1, before.len() / 3, before.len() / 2, before.len() - 1] {
+        assert!(pool.load(&before[..end]).is_err());
+        assert_eq!(pool.save(), before);
+    }
 }
 
 #[test]
@@ -207,15 +222,103 @@ fn a_tip_never_shown_takes_its_groups_score() {
 }
 
 #[test]
-fn observations_of_the_wrong_shape_or_size_are_not_learned() {
-    let mut policy = build(&config(PolicyName::LinTs), &space());
-    let before = policy.save();
+fn what_is_no_number_is_not_learned() {
     let action = Action { tip: "t", group: "g", features: &[] };
-    let short = Array1::zeros(2);
-    assert!(!policy.learn(&Observation { context: short.view(), action, propensity: 1.0, reward: 1.0 }));
     let wild = Array1::from_elem(CONTEXT, f64::NAN);
-    assert!(!policy.learn(&Observation { context: wild.view(), action, propensity: 1.0, reward: 1.0 }));
-    assert_eq!(policy.save(), before);
+    let tame = Array1::zeros(CONTEXT);
+    for name in PolicyName::ALL.into_iter().filter(|n| *n != PolicyName::Uniform) {
+        let mut policy = build(&config(name), &space());
+        let before = policy.save();
+        assert!(!policy.learn(&Observation { context: wild.view(), action, propensity: 1.0, reward: 1.0 }));
+        let reward = f64::INFINITY;
+        assert!(!policy.learn(&Observation { context: tame.view(), action, propensity: 1.0, reward }));
+        assert_eq!(policy.save(), before, "{name:?}");
+    }
+}
+
+#[test]
+fn inputs_may_join_while_it_learns() {
+    let mut rng = SmallRng::seed_from_u64(6);
+    for name in PolicyName::ALL {
+        let mut policy = build(&config(name), &Space::default());
+        let features = [1.0, -1.0, 0.5];
+        for i in 0..300 {
+            let x = Array1::from_shape_fn(i / 50, |_| rng.random_range(-1.0..1.0));
+            let tip = ["a", "b", "c"][i % 3];
+            let action = Action { tip, group: tip, features: &features[..i / 100] };
+            let choice = choose(&*policy.snapshot(), x.view(), &[action], &mut rng).unwrap();
+            assert!(choice.distribution.scores[0].is_finite(), "{name:?}");
+            let reward = f64::from(u8::from(i % 3 == 0));
+            assert!(policy.learn(&Observation { context: x.view(), action, propensity: 1.0, reward }));
+        }
+        let all = ["a", "b", "c"].map(|tip| Action { tip, group: tip, features: &features });
+        let x = Array1::zeros(9);
+        let scores = policy.snapshot().distribution(x.view(), &all).scores;
+        assert!(scores.iter().all(|s| s.is_finite()), "{name:?}");
+        if !matches!(name, PolicyName::Uniform | PolicyName::LinUcbShared) {
+            assert!(scores[0] > scores[1] && scores[0] > scores[2], "{name:?}: {scores:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tip_never_shown_is_known_by_its_features() {
+    let mut rng = SmallRng::seed_from_u64(8);
+    for name in [PolicyName::Pool, PolicyName::LinUcbShared] {
+        let mut policy = build(&config(name), &Space::default());
+        let x = Array1::zeros(0);
+        for i in 0..400 {
+            let features = [rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)];
+            let tip = format!("tip-{i}");
+            let action = Action { tip: &tip, group: &tip, features: &features };
+            let reward = f64::from(u8::from(rng.random::<f64>() < 0.5 + 0.4 * features[0]));
+            policy.learn(&Observation { context: x.view(), action, propensity: 1.0, reward });
+        }
+        let new = |tip, features| Action { tip, group: tip, features };
+        let actions = [new("good", &[0.9, 0.0][..]), new("bad", &[-0.9, 0.0][..])];
+        let found = policy.snapshot().distribution(x.view(), &actions);
+        assert!(found.propensities[0] > 0.9, "{name:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_pool_recovers_from_a_change_of_the_world() {
+    let mut rng = SmallRng::seed_from_u64(10);
+    let mut policy = build(&config(PolicyName::Pool), &Space::default());
+    let actions = ["a", "b", "c", "d"].map(|tip| Action { tip, group: tip, features: &[] });
+    let mut late = 0.0;
+    for round in 0..4000 {
+        let x = context(&mut rng);
+        let best = usize::from(x[0] > 0.0) + 2 * usize::from(round >= 2000);
+        let choice = choose(&*policy.snapshot(), x.view(), &actions, &mut rng).unwrap();
+        let reward = f64::from(u8::from(choice.index == best));
+        let (action, propensity) = (actions[choice.index], choice.propensity());
+        policy.learn(&Observation { context: x.view(), action, propensity, reward });
+        late += if round >= 2500 { reward / 1500.0 } else { 0.0 };
+    }
+    assert!(late > 0.85, "{late}");
+}
+
+#[test]
+fn a_slate_takes_each_action_once_by_its_place() {
+    let mut rng = SmallRng::seed_from_u64(3);
+    let world = World::new(&mut rng);
+    let actions = world.actions();
+    let snapshot = taught(PolicyName::LinTs, 100).snapshot();
+    let x = context(&mut rng);
+    let slate = choose_slate(&*snapshot, x.view(), &actions, 5, &mut rng);
+    assert_eq!(slate.len(), 5);
+    let mut taken: Vec<usize> = Vec::new();
+    for choice in &slate {
+        let sum: f64 = choice.distribution.propensities.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-12 && choice.propensity() > 0.0);
+        assert!(taken.iter().all(|i| choice.distribution.propensities[*i] == 0.0));
+        taken.push(choice.index);
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken.len(), 5);
+    assert_eq!(choose_slate(&*snapshot, x.view(), &actions[..2], 5, &mut rng).len(), 2);
 }
 
 proptest! {
@@ -223,9 +326,9 @@ proptest! {
 
     #[test]
     fn probabilities_are_positive_and_sum_to_one(
-        seed in any::<u64>(), rounds in 0usize..60, n in 1usize..24, name in 0usize..3,
+        seed in any::<u64>(), rounds in 0usize..60, n in 1usize..24, name in 0..PolicyName::ALL.len(),
     ) {
-        let name = [PolicyName::Uniform, PolicyName::LinUcb, PolicyName::LinTs][name];
+        let name = PolicyName::ALL[name];
         let mut policy = build(&config(name), &space());
         play(&mut *policy, rounds, seed);
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -251,7 +354,7 @@ proptest! {
 fn nothing_to_choose_from_is_no_choice() {
     let mut rng = SmallRng::seed_from_u64(0);
     let x = Array1::zeros(CONTEXT);
-    for name in [PolicyName::Uniform, PolicyName::LinUcb, PolicyName::LinTs] {
+    for name in PolicyName::ALL {
         assert!(choose(&*build(&config(name), &space()).snapshot(), x.view(), &[], &mut rng).is_none());
     }
 }

@@ -174,7 +174,7 @@ async fn a_reaction_moves_the_next_decision_at_once_and_can_be_explained() {
     assert_eq!(told.policy_version, "0");
     assert_eq!(told.context[2].value, None, "no mood");
     let text = told.to_string();
-    for part in [impression.as_str(), "gives the same tip", "(done)", "v.steps_24h", "lints"] {
+    for part in [impression.as_str(), "gives the same tip", "(done)", "v.steps_24h", "pool"] {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
     assert!(serde_json::to_string(&told).unwrap().contains("\"shown_at\":\"2023-11-14T"));
