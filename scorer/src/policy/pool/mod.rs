@@ -178,6 +178,6 @@ impl Policy for Pool {
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), ScorerError> {
-        self.from_bytes(state)
+        self.take_over(state)
     }
 }

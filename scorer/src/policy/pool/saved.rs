@@ -125,7 +125,7 @@ impl Pool {
         .encode_to_vec()
     }
 
-    pub(super) fn from_bytes(&mut self, state: &[u8]) -> Result<(), ScorerError> {
+    pub(super) fn take_over(&mut self, state: &[u8]) -> Result<(), ScorerError> {
         let damaged = |why: &str| ScorerError::Snapshot(format!("the saved policy cannot be read: {why}"));
         let saved = Saved::decode(state).map_err(|e| damaged(&e.to_string()))?;
         if saved.members.len() != KINDS.len() || saved.referee.members() != KINDS.len() {
