@@ -32,6 +32,12 @@ impl Columns {
         self.len as usize
     }
 
+    /// Whether there is room for a context and an action of these lengths.
+    pub(super) fn covers(&self, context: usize, action: usize) -> bool {
+        let crossed = !self.crossing || self.cross.is_some() || context == 0 || action == 0;
+        self.context.len() >= context && self.action.len() >= action && crossed
+    }
+
     /// Makes room for a context and an action of these lengths.
     pub(super) fn cover(&mut self, context: usize, action: usize) {
         while self.context.len() < context {

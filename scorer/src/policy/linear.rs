@@ -51,7 +51,7 @@ pub(super) struct Linear {
     sharing: Sharing,
     groups: BTreeMap<Arc<str>, Group>,
     /// Inputs known when a group begins.
-    start: Columns,
+    start: Arc<Columns>,
     /// Exploration of a group of which nothing is known.
     fresh_rows: Option<Arc<Rows>>,
     learned: u64,
@@ -75,7 +75,7 @@ impl Linear {
             config,
             sharing,
             groups: BTreeMap::new(),
-            start,
+            start: Arc::new(start),
             fresh_rows: None,
             learned: 0,
             reward_sum: 0.0,
@@ -98,7 +98,7 @@ impl Linear {
 
     fn fresh_group(&self) -> Group {
         let ridge = Ridge::new(&vec![self.config.ridge; self.start.len()]);
-        Group { ridge, columns: Arc::new(self.start.clone()), slots: Arc::default(), rows: None }
+        Group { ridge, columns: self.start.clone(), slots: Arc::default(), rows: None }
     }
 
     pub(super) fn learn(&mut self, seen: &Observation<'_>) -> bool {
@@ -112,19 +112,28 @@ impl Linear {
             self.groups.insert(key.into(), fresh);
         }
         let Some(group) = self.groups.get_mut(key) else { return false };
-        let columns = Arc::make_mut(&mut group.columns);
-        columns.cover(context.len(), action.features.len());
-        while group.ridge.inputs() < columns.len() {
+        if !group.columns.covers(context.len(), action.features.len()) {
+            Arc::make_mut(&mut group.columns).cover(context.len(), action.features.len());
+            if group.slots.is_empty() {
+                // Groups of one shape share it, which decisions make use of.
+                if self.start.len() < group.columns.len() {
+                    self.start = group.columns.clone();
+                } else if self.start == group.columns {
+                    group.columns = self.start.clone();
+                }
+            }
+        }
+        while group.ridge.inputs() < group.columns.len() {
             group.ridge.grow(self.config.ridge);
         }
         let own = self.sharing == Sharing::Group && action.tip != action.group;
         if own && !group.slots.contains_key(action.tip) && group.slots.len() < self.config.tips_per_group {
-            let slot = columns.take();
+            let slot = Arc::make_mut(&mut group.columns).take();
             Arc::make_mut(&mut group.slots).insert(action.tip.into(), slot);
             group.ridge.grow(self.config.tip_ridge);
         }
         let (context, features) = (narrow(context), narrow(ArrayView1::from(action.features)));
-        columns.fill(&context, &features, &mut self.scratch);
+        group.columns.fill(&context, &features, &mut self.scratch);
         if let Some(slot) = group.slots.get(action.tip) {
             self.scratch[*slot] = 1.0;
         }
@@ -148,14 +157,20 @@ impl Linear {
             index.insert(name.clone(), groups.len());
             groups.push(FrozenGroup {
                 weights: group.ridge.weights(mean).mapv(|w| w as f32).to_vec(),
+                triangular: triangular(&rows),
                 rows,
                 columns: group.columns.clone(),
                 slots: group.slots.clone(),
             });
         }
+        if self.fresh_rows.as_ref().is_some_and(|rows| rows.nrows() != fresh.ridge.inputs()) {
+            self.fresh_rows = None;
+        }
+        let rows = self.fresh_rows.get_or_insert_with(|| Arc::new(rows_of("", &fresh.ridge))).clone();
         groups.push(FrozenGroup {
             weights: vec![0.0; fresh.ridge.inputs()],
-            rows: self.fresh_rows.get_or_insert_with(|| Arc::new(rows_of("", &fresh.ridge))).clone(),
+            triangular: triangular(&rows),
+            rows,
             columns: fresh.columns,
             slots: fresh.slots,
         });
@@ -180,14 +195,26 @@ pub(super) struct Frozen {
 struct FrozenGroup {
     weights: Vec<f32>,
     rows: Arc<Rows>,
+    /// Whether the rows are a triangle, as those of a factor.
+    triangular: bool,
     columns: Arc<Columns>,
     slots: Arc<HashMap<Arc<str>, usize>>,
 }
 
 /// What a group's candidates of one decision have in common.
+#[derive(Clone, Copy)]
 struct Base {
     mean: f32,
-    exploration: Vec<f32>,
+    /// Where its exploration begins.
+    exploration: usize,
+    /// Where its inputs are.
+    inputs: usize,
+}
+
+/// The context as groups of one shape see it.
+struct Inputs<'a> {
+    columns: &'a Columns,
+    values: Vec<f32>,
     products: Vec<f32>,
 }
 
@@ -204,31 +231,38 @@ impl Frozen {
         mut visit: impl FnMut(usize, f32, &[f32], bool),
     ) {
         let context = narrow(context);
-        let mut bases: Vec<Option<Base>> = (0..self.groups.len()).map(|_| None).collect();
+        let mut bases: Vec<Option<Base>> = vec![None; self.groups.len()];
+        let mut shapes: Vec<Inputs<'_>> = Vec::new();
+        let mut explorations: Vec<f32> = Vec::with_capacity(64 * actions.len());
         let mut own: Vec<f32> = Vec::new();
         let mut features: Vec<f32> = Vec::new();
         for (i, action) in actions.iter().enumerate() {
             let at = self.index.get(self.sharing.key(action)).copied().unwrap_or(self.groups.len() - 1);
             let group = &self.groups[at];
-            let base = bases[at].get_or_insert_with(|| group.base(&context));
+            let base = *bases[at].get_or_insert_with(|| group.base(&context, &mut shapes, &mut explorations));
             let mut mean = self.mean as f32 + base.mean;
+            let exploration = &explorations[base.exploration..base.exploration + group.rows.ncols()];
+            let slot = group.slots.get(action.tip);
+            let known = slot.is_some() || self.sharing != Sharing::Group || action.tip == action.group;
+            if action.features.is_empty() && slot.is_none() {
+                visit(i, mean, exploration, known);
+                continue;
+            }
             own.clear();
-            own.extend_from_slice(&base.exploration);
+            own.extend_from_slice(exploration);
             features.clear();
             features.extend(action.features.iter().map(|v| *v as f32));
-            let slot = group.slots.get(action.tip);
             let mut add = |input: usize, value: f32| {
                 mean += value * group.weights[input];
                 add_scaled(&mut own, group.row(input), value);
             };
             group.columns.action(&features).for_each(|(input, value)| add(input, value));
-            if let Some((first, sum)) = group.columns.crossed(&base.products, &features) {
+            if let Some((first, sum)) = group.columns.crossed(&shapes[base.inputs].products, &features) {
                 sum.iter().enumerate().for_each(|(k, value)| add(first + k, *value));
             }
             if let Some(slot) = slot {
                 add(*slot, 1.0);
             }
-            let known = slot.is_some() || self.sharing != Sharing::Group || action.tip == action.group;
             visit(i, mean, &own, known);
         }
     }
@@ -240,19 +274,37 @@ impl FrozenGroup {
         self.rows.as_slice().and_then(|all| all.get(input * width..(input + 1) * width)).unwrap_or(&[])
     }
 
-    fn base(&self, context: &[f32]) -> Base {
-        let mut inputs = Vec::new();
-        self.columns.base(context, &mut inputs);
-        let products = self.columns.products(context);
-        let mut base = Base { mean: 0.0, exploration: vec![0.0; self.rows.ncols()], products };
-        for (i, v) in inputs.iter().enumerate() {
+    fn base<'a>(
+        &'a self,
+        context: &[f32],
+        shapes: &mut Vec<Inputs<'a>>,
+        explorations: &mut Vec<f32>,
+    ) -> Base {
+        let same = |shape: &Inputs<'_>| std::ptr::eq(shape.columns, &*self.columns);
+        let inputs = shapes.iter().position(same).unwrap_or_else(|| {
+            let mut values = Vec::new();
+            self.columns.base(context, &mut values);
+            shapes.push(Inputs { columns: &self.columns, values, products: self.columns.products(context) });
+            shapes.len() - 1
+        });
+        let exploration = explorations.len();
+        explorations.resize(exploration + self.rows.ncols(), 0.0);
+        let sums = &mut explorations[exploration..];
+        let mut mean = 0.0;
+        for (i, v) in shapes[inputs].values.iter().enumerate() {
             if *v != 0.0 {
-                base.mean += v * self.weights[i];
-                add_scaled(&mut base.exploration, self.row(i), *v);
+                mean += v * self.weights[i];
+                // What stands before the diagonal of a triangle is 0.
+                let first = if self.triangular { i.min(sums.len()) } else { 0 };
+                add_scaled(&mut sums[first..], self.row(i).get(first..).unwrap_or(&[]), *v);
             }
         }
-        base
+        Base { mean, exploration, inputs }
     }
+}
+
+fn triangular(rows: &Rows) -> bool {
+    rows.is_square() && rows.nrows() > 1 && rows.row(rows.nrows() - 1)[0] == 0.0
 }
 
 fn add_scaled(sum: &mut [f32], row: &[f32], scale: f32) {

@@ -186,10 +186,8 @@ impl Member {
     /// Makes room for a context and an action of these lengths.
     pub(super) fn cover(&mut self, seen: &Seen, features: &[f32]) {
         let (context, action) = (self.kind.context(seen).len(), self.kind.action(features).len());
-        let mut columns = (*self.columns).clone();
-        columns.cover(context, action);
-        if columns != *self.columns {
-            self.columns = Arc::new(columns);
+        if !self.columns.covers(context, action) {
+            Arc::make_mut(&mut self.columns).cover(context, action);
         }
     }
 }
