@@ -26,9 +26,8 @@ fn context(rng: &mut SmallRng) -> Array1<f64> {
 
 /// A policy that has seen every tip many times.
 fn taught(name: PolicyName, rng: &mut SmallRng) -> Box<dyn Policy> {
-    let groups = (0..GROUPS).map(|g| format!("group-{g}")).collect();
     let config = PolicyConfig { name, ..PolicyConfig::default() };
-    let mut policy = build(&config, &Space { context: CONTEXT, action: ACTION, groups });
+    let mut policy = build(&config, &Space { context: CONTEXT, action: ACTION, groups: Vec::new() });
     let tips = tips();
     for action in actions(&tips).into_iter().cycle().take(2000) {
         let reward = f64::from(u8::from(rng.random::<f64>() < 0.4));
@@ -41,7 +40,7 @@ fn benches(c: &mut Criterion) {
     let mut rng = SmallRng::seed_from_u64(1);
     let tips = tips();
     let actions = actions(&tips);
-    for name in [PolicyName::Uniform, PolicyName::LinUcb, PolicyName::LinTs] {
+    for name in PolicyName::ALL {
         let mut policy = taught(name, &mut rng);
         let label = policy.name();
         let snapshot = policy.snapshot();
