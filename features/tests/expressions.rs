@@ -2,6 +2,8 @@
 //! query over the same signals.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::path::PathBuf;
 
 use arrow::{
@@ -15,10 +17,7 @@ use features::{
     kernel::{EventList, Kept},
     view::View,
 };
-use ingest::{
-    catalogue::{Catalogue, UnknownFields},
-    record::Record,
-};
+use ingest::catalogue::Catalogue;
 
 const DAY: i64 = 86_400_000;
 const START: i64 = 1_700_000_000_000;
@@ -30,7 +29,6 @@ fn catalogue() -> Catalogue {
 
 /// Signals of one person, in order of time, all of the last day.
 fn signals(catalogue: &Catalogue) -> RecordBatch {
-    let kind = catalogue.by_table("reading_session").unwrap();
     let data = [
         serde_json::json!({"book": "Solaris", "pages": 30, "reading": "1800s", "mood": "ABSORBED",
             "where": {"place": "train", "company": true}, "tags": ["sf", "polish"]}),
@@ -41,22 +39,8 @@ fn signals(catalogue: &Catalogue) -> RecordBatch {
         serde_json::json!({}),
         serde_json::json!({"book": "Fiasco", "pages": 7, "where": {"place": "work"}, "tags": ["sf", "lem", "sf"]}),
     ];
-    let mut builder = kind.builder();
-    for (i, data) in data.iter().enumerate() {
-        let time = START + i as i64 * 3_777_000;
-        let record = Record {
-            kind: kind.name.clone(),
-            id: format!("id{i}"),
-            source: "test".to_owned(),
-            subject: "ada".to_owned(),
-            time,
-            received_at: time,
-            data: kind.encode_value(data, UnknownFields::Reject).unwrap().into(),
-            extensions: vec![],
-        };
-        builder.append(0, i as u64, &record).unwrap();
-    }
-    builder.finish()
+    let timed = data.into_iter().enumerate().map(|(i, data)| (START + i as i64 * 3_777_000, data));
+    support::signals(catalogue, "reading_session", &timed.collect::<Vec<_>>())
 }
 
 fn view(catalogue: &Catalogue, expression: &str) -> std::sync::Arc<View> {

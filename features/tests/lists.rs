@@ -1,6 +1,8 @@
 //! Lists as feature values on their way: from signals through Parquet and back, and to a join of the past.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::sync::Arc;
 
 use arrow::{
@@ -17,37 +19,18 @@ use features::{
     offline::{self, ScanFilter},
     past::{self, Known},
 };
-use ingest::{
-    catalogue::{Catalogue, UnknownFields},
-    log::Position,
-    record::Record,
-};
+use ingest::{catalogue::Catalogue, log::Position};
 
 const AT: i64 = 1_700_000_100_000;
 
 fn signals(catalogue: &Catalogue) -> RecordBatch {
-    let kind = catalogue.by_table("task_completed").unwrap();
-    let mut builder = kind.builder();
     let data = [
         serde_json::json!({"project": "żółw", "minutes": 3}),
         serde_json::json!({"minutes": 5}),
         serde_json::json!({"project": ""}),
     ];
-    for (i, data) in data.iter().enumerate() {
-        let time = AT - 1_000 * (3 - i as i64);
-        let record = Record {
-            kind: kind.name.clone(),
-            id: format!("{i}"),
-            source: "test".to_owned(),
-            subject: "ada".to_owned(),
-            time,
-            received_at: time,
-            data: kind.encode_value(data, UnknownFields::Reject).unwrap().into(),
-            extensions: vec![],
-        };
-        builder.append(0, i as u64, &record).unwrap();
-    }
-    builder.finish()
+    let timed = data.into_iter().enumerate().map(|(i, data)| (AT - 1_000 * (3 - i as i64), data));
+    support::signals(catalogue, "task_completed", &timed.collect::<Vec<_>>())
 }
 
 /// Texts, whole numbers, instants and truths of the first row.

@@ -13,9 +13,9 @@ use ::ingest::{
     log::{Append, Log, LogRecord, Topic},
     record::Record,
 };
-use features::{Applied, FeatureStore, Registry, online};
+use features::{FeatureStore, Registry};
 use serde_json::json;
-use stream_jobs::{Job, JobOptions};
+use stream_jobs::Job;
 
 use super::{
     figures::{Bound, Figure},
@@ -27,7 +27,7 @@ use crate::{
     config::Settings,
     demo::world::DAY,
     error::{Error, Result},
-    parts::{self, Core},
+    parts::Core,
 };
 
 /// Signals a person has.
@@ -93,13 +93,7 @@ fn broken(e: impl std::fmt::Display) -> Error {
 
 fn open(settings: &Settings, core: &Core) -> Result<(Job, FeatureStore)> {
     let registry = Arc::new(Registry::from_texts(&core.catalogue, &VIEWS).map_err(broken)?);
-    let history = parts::history(settings, core.clock.clone())?;
-    let online = online::open("embedded:", VIEWS.len()).map_err(broken)?;
-    let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
-    let options = JobOptions::new(settings.data.dir.join("features.redb"));
-    let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
-    let job = Job::open(log, catalogue, &store, online, core.clock.clone(), options).map_err(broken)?;
-    Ok((job, store))
+    super::stream::open(settings, core, registry)
 }
 
 /// Every feature of some people, to be compared.

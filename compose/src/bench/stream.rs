@@ -129,12 +129,7 @@ async fn from_log(
     registry: Arc<Registry>,
     position: ::ingest::log::Position,
 ) -> Result<f64> {
-    let history = parts::history(settings, core.clock.clone())?;
-    let online = online::open("embedded:", VIEWS.len()).map_err(broken)?;
-    let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
-    let options = JobOptions::new(settings.data.dir.join("features.redb"));
-    let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
-    let job = Job::open(log, catalogue, &store, online, core.clock.clone(), options).map_err(broken)?;
+    let (job, store) = open(settings, core, registry)?;
     let (stop, stopping) = watch::channel(false);
     let began = Instant::now();
     let running = tokio::spawn(job.run(stopping));
@@ -144,6 +139,17 @@ async fn from_log(
     let _ = stop.send(true);
     running.await.map_err(broken)?.map_err(broken)?;
     Ok(seconds)
+}
+
+/// The job over these views and the store it fills, in the data directory.
+pub(super) fn open(settings: &Settings, core: &Core, registry: Arc<Registry>) -> Result<(Job, FeatureStore)> {
+    let history = parts::history(settings, core.clock.clone())?;
+    let online = online::open("embedded:", registry.views().len()).map_err(broken)?;
+    let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
+    let options = JobOptions::new(settings.data.dir.join("features.redb"));
+    let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
+    let job = Job::open(log, catalogue, &store, online, core.clock.clone(), options).map_err(broken)?;
+    Ok((job, store))
 }
 
 async fn fill(core: &Core, signals: usize) -> Result<::ingest::log::Position> {
