@@ -45,6 +45,11 @@ impl Sharing {
     }
 }
 
+/// Groups with a model of their own …
+const MOST_GROUPS: usize = 4096;
+/// … and the one in which all further ones are learned, so that memory is bounded.
+const OTHERS: &str = "\0others";
+
 /// The learning side.
 pub(super) struct Linear {
     config: PolicyConfig,
@@ -106,7 +111,10 @@ impl Linear {
         if !seen.reward.is_finite() || context.iter().chain(action.features).any(|v| !v.is_finite()) {
             return false;
         }
-        let key = self.sharing.key(&action);
+        let mut key = self.sharing.key(&action);
+        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(key) {
+            key = OTHERS;
+        }
         if !self.groups.contains_key(key) {
             let fresh = self.fresh_group();
             self.groups.insert(key.into(), fresh);

@@ -20,6 +20,8 @@ use crate::ScorerError;
 
 /// Posterior draws frozen in a snapshot.
 const DRAWS: usize = 64;
+/// Groups with a model; of further ones nothing is learned, so that memory is bounded.
+const MOST_GROUPS: usize = 4096;
 /// Learning rate of the policy's models.
 const ALPHA: f64 = 0.3;
 
@@ -60,6 +62,9 @@ impl Policy for LogisticTs {
     fn learn(&mut self, seen: &Observation<'_>) -> bool {
         let (context, action) = (seen.context, seen.action);
         if !seen.reward.is_finite() || context.iter().chain(action.features).any(|v| !v.is_finite()) {
+            return false;
+        }
+        if !self.groups.contains_key(action.group) && self.groups.len() >= MOST_GROUPS {
             return false;
         }
         if !self.groups.contains_key(action.group) {

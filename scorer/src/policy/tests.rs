@@ -300,6 +300,22 @@ fn the_pool_recovers_from_a_change_of_the_world() {
 }
 
 #[test]
+fn actions_that_never_come_twice_need_no_more_memory() {
+    let mut policy = build(&config(PolicyName::Pool), &Space::default());
+    let x = Array1::zeros(0);
+    let mut sizes = Vec::new();
+    for i in 0..2600 {
+        let tip = format!("tip-{i:05}");
+        let action = Action { tip: &tip, group: &tip, features: &[] };
+        assert!(policy.learn(&Observation { context: x.view(), action, propensity: 1.0, reward: 0.5 }));
+        if i % 1300 == 1299 {
+            sizes.push(policy.save().len());
+        }
+    }
+    assert!(sizes[1] < sizes[0] + 4096, "{sizes:?}");
+}
+
+#[test]
 fn a_slate_takes_each_action_once_by_its_place() {
     let mut rng = SmallRng::seed_from_u64(3);
     let world = World::new(&mut rng);

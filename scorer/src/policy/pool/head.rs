@@ -22,6 +22,8 @@ pub(super) struct Head {
     /// Rewards and the sum of what the model left unexplained, by tip.
     pub(super) tips: Arc<BTreeMap<Arc<str>, (f32, f32)>>,
     pub(super) rows: u64,
+    /// When it learned last, in turns of its member.
+    pub(super) turn: u64,
 }
 
 #[derive(Clone)]
@@ -52,7 +54,7 @@ impl Head {
         };
         let ridge =
             || Model::Ridge(Ridge::new(&vec![kind.ridge(); inputs]), vec![kind.ridge() as f32; inputs]);
-        Head { model: model.unwrap_or_else(ridge), tips: Arc::default(), rows: 0 }
+        Head { model: model.unwrap_or_else(ridge), tips: Arc::default(), rows: 0, turn: 0 }
     }
 
     /// Learns a row and says what readers see from now on. For a logistic model `share` is the reward as a

@@ -121,9 +121,18 @@ impl Kind {
     }
 }
 
+/// Numbers that the heads of a member may take.
+const NUMBERS: usize = 16 << 20;
+/// Heads of a member, however large …
+const FEWEST_HEADS: usize = 64;
+/// … and however small.
+const MOST_HEADS: usize = 1024;
+
 /// One member: its heads, and what readers see of them.
 #[derive(Clone)]
 pub(super) struct Member {
+    /// Counts what it learned.
+    pub(super) turn: u64,
     pub(super) kind: Kind,
     pub(super) columns: Arc<Columns>,
     pub(super) index: Arc<HashMap<Arc<str>, usize>>,
@@ -138,6 +147,7 @@ impl Member {
             columns.cover(2 * PAIRS, 0);
         }
         Member {
+            turn: 0,
             kind,
             columns: Arc::new(columns),
             index: Arc::default(),
@@ -171,16 +181,33 @@ impl Member {
         let key = self.kind.key(group);
         let at = match self.index.get(key) {
             Some(at) => *at,
-            None => {
-                Arc::make_mut(&mut self.index).insert(key.into(), self.heads.len());
-                self.heads.push(Head::new(self.kind, x.len()));
-                Arc::make_mut(&mut self.views).push(Arc::new(View::unknown(self.kind)));
-                self.heads.len() - 1
-            }
+            None => self.begin(key, x.len()),
         };
+        self.turn += 1;
+        self.heads[at].turn = self.turn;
         let own = (tip != group).then_some(tip);
         let view = self.heads[at].learn(self.kind, x, own, reward, share);
         Arc::make_mut(&mut self.views)[at] = Arc::new(view);
+    }
+
+    /// A head for one more group. There are only so many: beyond, the one that has learned nothing for longest
+    /// makes way, so that programs whose actions never come twice need no more memory for it.
+    fn begin(&mut self, key: &str, inputs: usize) -> usize {
+        let most = (NUMBERS / (inputs * inputs)).clamp(FEWEST_HEADS, MOST_HEADS);
+        let index = Arc::make_mut(&mut self.index);
+        let fresh = Head::new(self.kind, inputs);
+        let oldest = || self.heads.iter().enumerate().min_by_key(|(_, head)| head.turn).map(|(at, _)| at);
+        let at = if self.heads.len() < most { None } else { oldest() };
+        let Some(at) = at else {
+            index.insert(key.into(), self.heads.len());
+            self.heads.push(fresh);
+            Arc::make_mut(&mut self.views).push(Arc::new(View::unknown(self.kind)));
+            return self.heads.len() - 1;
+        };
+        index.retain(|_, other| *other != at);
+        index.insert(key.into(), at);
+        self.heads[at] = fresh;
+        at
     }
 
     /// Makes room for a context and an action of these lengths.

@@ -71,6 +71,8 @@ struct SavedMember {
     columns: Vec<u32>,
     #[prost(message, repeated, tag = "2")]
     heads: Vec<SavedHead>,
+    #[prost(uint64, tag = "3")]
+    turn: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -93,6 +95,8 @@ struct SavedHead {
     tip_rows: Vec<f32>,
     #[prost(float, repeated, tag = "8")]
     tip_sums: Vec<f32>,
+    #[prost(uint64, tag = "9")]
+    turn: u64,
 }
 
 impl Pool {
@@ -185,6 +189,7 @@ fn saved_member(member: &Member) -> SavedMember {
         SavedHead {
             key: key.to_string(),
             rows: head.rows,
+            turn: head.turn,
             numbers,
             squares,
             inputs: inputs as u64,
@@ -193,11 +198,12 @@ fn saved_member(member: &Member) -> SavedMember {
             tip_sums: head.tips.values().map(|(_, sum)| *sum).collect(),
         }
     });
-    SavedMember { columns: member.columns.to_numbers(), heads: heads.collect() }
+    SavedMember { columns: member.columns.to_numbers(), heads: heads.collect(), turn: member.turn }
 }
 
 fn restored(kind: Kind, saved: SavedMember) -> Option<Member> {
     let mut member = Member::new(kind);
+    member.turn = saved.turn;
     member.columns = Arc::new(Columns::from_numbers(&saved.columns)?);
     let index = Arc::make_mut(&mut member.index);
     let mut views = Vec::new();
@@ -219,7 +225,7 @@ fn restored(kind: Kind, saved: SavedMember) -> Option<Member> {
         let effects = head.tip_rows.into_iter().zip(head.tip_sums);
         let tips: BTreeMap<Arc<str>, (f32, f32)> =
             head.tips.into_iter().map(Arc::from).zip(effects).collect();
-        let head_read = Head { model, tips: Arc::new(tips), rows: head.rows };
+        let head_read = Head { model, tips: Arc::new(tips), rows: head.rows, turn: head.turn };
         views.push(Arc::new(head_read.view(kind)));
         member.heads.push(head_read);
         index.insert(head.key.into(), at);
