@@ -94,6 +94,8 @@ fn check_policy(section: &str, p: &PolicyConfig) -> Result<(), ScorerError> {
     positive(&format!("{section}.width"), p.width)?;
     positive(&format!("{section}.ridge"), p.ridge)?;
     positive(&format!("{section}.tip_ridge"), p.tip_ridge)?;
+    positive(&format!("{section}.gamma"), p.gamma)?;
+    positive(&format!("{section}.half_life"), p.half_life)?;
     share(&format!("{section}.floor_start"), p.floor_start)?;
     share(&format!("{section}.floor"), p.floor)?;
     if p.floor == 0.0 {

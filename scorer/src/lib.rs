@@ -11,7 +11,7 @@
 //! | [`tips`], [`predicate`], [`why`] | the catalogue: what can be said, when it applies, why it comes |
 //! | [`context`] | features and the moment as a policy's inputs |
 //! | [`rules`], [`memory`] | when to be silent, what to leave out; what was shown lately |
-//! | [`policy`] | uniform, LinUCB, linear Thompson sampling |
+//! | [`policy`] | who chooses: the pool of models, LinUCB, Thompson sampling, SquareCB and others |
 //! | [`decide`], [`feedback`] | the decision, the reaction |
 //! | [`bandit`] | the same policies for any program: named values, JSON lines |
 //! | [`experiment`] | who gets whose tips |
