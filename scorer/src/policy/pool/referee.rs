@@ -2,9 +2,10 @@
 
 use prost::Message;
 
-/// How much of the pool's trust a member's squared error costs it: weights fall with `exp(−η·excess)`, the
-/// excess in squares of the rewards' range.
-const ETA: f64 = 1.0;
+/// Weights fall with `exp(−excess)`: by how much a member's squared errors exceed the leader's, in this many
+/// variances of the rewards. Two would be Bayesian were the leader right and knew nothing; more is for members
+/// that all are wrong somewhere.
+const TOLERANCE: f64 = 8.0;
 /// A member with less than this share of the leader's weight has no say.
 const SAY: f64 = 0.02;
 
@@ -26,11 +27,18 @@ pub(super) struct Referee {
     /// Largest reward seen, or 1.
     #[prost(double, tag = "5")]
     pub(super) high: f64,
+    #[prost(double, tag = "6")]
+    rewards: f64,
+    #[prost(double, tag = "7")]
+    mean: f64,
+    /// Sum of squared distances from the mean.
+    #[prost(double, tag = "8")]
+    squares: f64,
 }
 
 impl Referee {
     pub(super) fn new(members: usize) -> Referee {
-        Referee { losses: vec![0.0; members], seen: 0.0, drift: Drift::default(), low: 0.0, high: 1.0 }
+        Referee { losses: vec![0.0; members], high: 1.0, ..Referee::default() }
     }
 
     pub(super) fn members(&self) -> usize {
@@ -41,8 +49,12 @@ impl Referee {
         self.high - self.low
     }
 
-    /// Learns the range of rewards.
+    /// Learns range and spread of rewards.
     pub(super) fn reward(&mut self, reward: f64) {
+        self.rewards += 1.0;
+        let off = reward - self.mean;
+        self.mean += off / self.rewards;
+        self.squares += off * (reward - self.mean);
         self.low = self.low.min(reward);
         self.high = self.high.max(reward);
     }
@@ -64,7 +76,8 @@ impl Referee {
         let changed = self.drift.add(of_leader);
         if changed {
             let members = self.members();
-            *self = Referee { low: self.low, high: self.high, ..Referee::new(members) };
+            *self =
+                Referee { losses: vec![0.0; members], seen: 0.0, drift: Drift::default(), ..self.clone() };
         }
         changed
     }
@@ -77,9 +90,9 @@ impl Referee {
     /// Each member's say, the leader's being 1.
     pub(super) fn shares(&self) -> Vec<f64> {
         let best = self.losses.get(self.leader()).copied().unwrap_or_default();
-        let unit = self.range().powi(2);
+        let variance = (self.squares + 0.25 * self.range().powi(2)) / (self.rewards + 1.0);
         let share = |loss: &f64| {
-            let share = (-ETA * (loss - best) / unit).exp();
+            let share = ((best - loss) / (TOLERANCE * variance)).exp();
             if share < SAY { 0.0 } else { share }
         };
         // Before any error is known the first member, which needs no context, is as good as any.
