@@ -66,7 +66,7 @@ pub enum Command {
     /// Policies and their snapshots
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
-    /// What other policies would have earned, by the decisions in the log: IPS and SNIPS
+    /// What other policies would have earned, by the decisions in the log or in any file of logged decisions
     Evaluate(commands::evaluate::EvaluateArgs),
     /// The policies for any program: choices and rewards as JSON lines, or one pass over a reward table
     Bandit(commands::bandit::BanditArgs),
@@ -118,6 +118,9 @@ mod tests {
             "features join --table impressions --output out.parquet --feature work@0123.n_1h",
             "features explain stress.reports_7d --json",
             "policy list",
+            "evaluate --json --seed 3",
+            "evaluate --logs rows.jsonl --policy linucb --html report.html",
+            "evaluate --logs rows.jsonl --clip inf --switch 5 --folds 3 --resamples 500",
             "explain 00 --json",
             "bandit --stdio --policy uniform --seed 3 --rounds 10",
             "bandit run --data table.csv --policy lints --seed 3 --seeds 2 --in-order --log l.jsonl --json",

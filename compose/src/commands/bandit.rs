@@ -60,7 +60,7 @@ impl Which {
 }
 
 /// Reads a policy's name as the settings do; the error lists the names there are.
-fn policy_name(text: &str) -> Result<PolicyName, serde::de::value::Error> {
+pub fn policy_name(text: &str) -> Result<PolicyName, serde::de::value::Error> {
     PolicyName::deserialize(StrDeserializer::new(text))
 }
 

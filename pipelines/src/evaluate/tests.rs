@@ -8,6 +8,8 @@ use scorer::record::{self, IMPRESSION, IMPRESSION_SOURCE, Impression, Reward};
 
 use super::*;
 
+mod simulations;
+
 /// A decision of `user` between tips named by their index, with these logged probabilities.
 fn decision(user: &str, x: f64, logged: &[f64], chosen: usize, reward: f64) -> LoggedDecision {
     let candidates = logged.iter().enumerate();
@@ -46,38 +48,62 @@ fn four() -> Vec<LoggedDecision> {
     ]
 }
 
+fn options(resamples: u32) -> Options {
+    Options { resamples, folds: 2, ..Options::default() }
+}
+
+fn value(judgement: &Judgement, estimator: Estimator) -> f64 {
+    judgement.estimate(estimator).unwrap().value
+}
+
 #[test]
 fn the_figures_are_those_computed_by_hand() {
-    let evaluation = evaluate(four(), &[Target::uniform()], 100, &mut rng(1));
-    assert_eq!((evaluation.decisions, evaluation.estimates.len()), (4, 1));
-    let e = &evaluation.estimates[0];
-    assert_eq!((e.target.as_str(), e.logged_by.as_str(), e.people), ("uniform", "lints", 3));
+    let evaluation = evaluate(&four(), &[Target::uniform()], &options(100), &mut rng(1));
+    assert_eq!((evaluation.decisions, evaluation.judgements.len()), (4, 1));
+    let j = &evaluation.judgements[0];
+    assert_eq!((j.target.as_str(), j.logged_by.as_str(), j.rows, j.people), ("uniform", "lints", 4, 3));
     // (0.625 + 2.5) / 4, and over the sum of the weights, 4.75.
-    near(e.ips.value, 0.78125);
-    let snips = e.snips.unwrap();
-    near(snips.value, 0.657_894_737);
-    let normal = e.ips.normal.unwrap();
+    near(value(j, Estimator::Ips), 0.78125);
+    near(value(j, Estimator::Snips), 0.657_894_737);
+    let normal = j.estimate(Estimator::Ips).unwrap().normal.unwrap();
     near(normal.low, -0.378_172_491);
     near(normal.high, 1.940_672_491);
-    let normal = snips.normal.unwrap();
+    let normal = j.estimate(Estimator::Snips).unwrap().normal.unwrap();
     near(normal.low, 0.098_368_843);
     near(normal.high, 1.217_420_630);
-    near(e.effective_decisions, 2.809_338_521);
-    near(e.largest_weight, 2.5);
-    near(e.mean_weight, 1.1875);
-    near(e.mean_weight_error, 0.446_339_277);
-    near(e.support, 1.0);
-    assert_eq!((e.unsupported, e.unanswered), (0, 0));
+    let d = &j.diagnostics;
+    near(d.effective_rows, 2.809_338_521);
+    near(d.largest_weight, 2.5);
+    assert_eq!(d.largest_weight_row, 3);
+    near(d.mean_weight, 1.1875);
+    near(d.mean_weight_error, 0.446_339_277);
+    near(d.mean_weight_z, 0.1875 / 0.446_339_277);
+    near(d.support, 1.0);
+    assert_eq!((d.unsupported_rows, j.unanswered), (0, 0));
+    near(d.mean_reward, 0.5);
+}
+
+#[test]
+fn clipping_is_by_hand_too() {
+    let thresholds = Thresholds { clip: 1.0, switch: 1.0 };
+    let cut = Options { thresholds, ..options(100) };
+    let j = evaluate(&four(), &[Target::uniform()], &cut, &mut rng(1)).judgements.remove(0);
+    // Weights 0.625, 0.625, 1, 1; rewards 1, 0, 1, 0.
+    near(value(&j, Estimator::ClippedIps), 0.40625);
+    near(j.estimate(Estimator::ClippedIps).unwrap().effective_rows, 3.25 * 3.25 / 2.78125);
+    assert_eq!((j.diagnostics.clipped_rows, j.diagnostics.switched_rows), (1, 1));
+    near(j.diagnostics.clipped_share, 1.5 / 4.75);
+    near(j.diagnostics.switched_share, 2.5 / 4.75);
 }
 
 #[test]
 fn as_logged_is_the_plain_mean() {
-    let evaluation = evaluate(four(), &[Target::as_logged()], 100, &mut rng(1));
-    let e = &evaluation.estimates[0];
-    near(e.ips.value, 0.5);
-    near(e.snips.unwrap().value, 0.5);
-    near(e.effective_decisions, 4.0);
-    near(e.largest_weight, 1.0);
+    let evaluation = evaluate(&four(), &[Target::as_logged()], &options(100), &mut rng(1));
+    let j = &evaluation.judgements[0];
+    near(value(j, Estimator::Ips), 0.5);
+    near(value(j, Estimator::Snips), 0.5);
+    near(j.diagnostics.effective_rows, 4.0);
+    near(j.diagnostics.largest_weight, 1.0);
 }
 
 #[test]
@@ -91,33 +117,37 @@ fn most_likely_takes_the_best_and_shares_ties() {
 fn each_logging_policy_is_judged_alone_and_all_together() {
     let mut decisions = four();
     decisions[3].policy = "uniform".into();
-    let evaluation = evaluate(decisions, &[Target::uniform()], 10, &mut rng(1));
-    let by: Vec<(&str, u64)> =
-        evaluation.estimates.iter().map(|e| (e.logged_by.as_str(), e.decisions)).collect();
+    let evaluation = evaluate(&decisions, &[Target::uniform()], &options(10), &mut rng(1));
+    let by: Vec<(&str, u64)> = evaluation.judgements.iter().map(|j| (j.logged_by.as_str(), j.rows)).collect();
     assert_eq!(by, [("all", 4), ("lints", 3), ("uniform", 1)]);
-    let alone = &evaluation.estimates[2];
-    assert!(alone.ips.normal.is_none() && alone.ips.bootstrap.is_none());
+    let alone = evaluation.judgements[2].estimate(Estimator::Ips).unwrap();
+    assert!(alone.normal.is_none() && alone.bootstrap.is_none() && alone.bernstein.is_none());
+    let together = judge(&decisions, Target::uniform(), &options(10), &mut rng(1)).unwrap();
+    assert_eq!((together.logged_by.as_str(), together.rows), ("all", 4));
+    assert_eq!(judge(&[], Target::uniform(), &options(10), &mut rng(1)), None);
 }
 
 #[test]
 fn what_the_log_never_shows_is_told() {
     let logged = [1.0, 0.0];
-    let decisions = (0..10).map(|i| decision(&i.to_string(), 0.0, &logged, 0, 1.0));
+    let decisions: Vec<_> = (0..10).map(|i| decision(&i.to_string(), 0.0, &logged, 0, 1.0)).collect();
     let other = Target::new("other", |_| vec![0.25, 0.75]);
-    let evaluation = evaluate(decisions, &[other], 10, &mut rng(1));
-    let e = &evaluation.estimates[0];
-    near(e.support, 0.25);
-    near(e.mean_weight, 0.25);
-    assert_eq!(e.unsupported, 10);
-    assert!(evaluation.to_string().contains("10 decisions it could choose what was never shown"));
+    let evaluation = evaluate(&decisions, &[other], &options(10), &mut rng(1));
+    let d = &evaluation.judgements[0].diagnostics;
+    near(d.support, 0.25);
+    near(d.mean_weight, 0.25);
+    near(d.mean_weight_z, 0.0);
+    assert_eq!(d.unsupported_rows, 10);
+    assert!(evaluation.to_string().contains("in 10 rows the target could choose what was never shown"));
 }
 
 #[test]
 fn a_target_that_never_agrees_has_no_snips() {
     let decisions = vec![decision("ann", 0.0, &[0.5, 0.5], 0, 1.0); 5];
     let other = Target::new("other", |_| vec![0.0, 1.0]);
-    let e = &evaluate(decisions, &[other], 10, &mut rng(1)).estimates[0];
-    assert_eq!((e.ips.value, e.snips, e.effective_decisions), (0.0, None, 0.0));
+    let j = &evaluate(&decisions, &[other], &options(10), &mut rng(1)).judgements[0];
+    assert_eq!((value(j, Estimator::Ips), j.diagnostics.effective_rows), (0.0, 0.0));
+    assert!(j.estimate(Estimator::Snips).is_none() && j.estimate(Estimator::Sndr).is_none());
 }
 
 #[test]
@@ -137,7 +167,7 @@ fn records_that_contradict_themselves_are_counted_and_left_out() {
         spoil(&mut d);
         d
     }));
-    let evaluation = evaluate(decisions, &[Target::uniform()], 10, &mut rng(1));
+    let evaluation = evaluate(&decisions, &[Target::uniform()], &options(10), &mut rng(1));
     assert_eq!((evaluation.decisions, evaluation.left_out.unusable), (1, spoilt.len() as u64));
 }
 
@@ -145,94 +175,17 @@ fn records_that_contradict_themselves_are_counted_and_left_out() {
 fn an_answer_that_is_no_distribution_is_told() {
     for wrong in [vec![0.5], vec![0.9, 0.9], vec![1.5, -0.5], vec![f64::NAN, 1.0]] {
         let target = Target::new("wrong", |_| wrong.clone());
-        let evaluation = evaluate(four(), &[target], 10, &mut rng(1));
-        let e = &evaluation.estimates[0];
-        assert_eq!((e.decisions, e.unanswered), (0, 4), "{wrong:?}");
+        let evaluation = evaluate(&four(), &[target], &options(10), &mut rng(1));
+        let j = &evaluation.judgements[0];
+        assert_eq!((j.rows, j.unanswered), (0, 4), "{wrong:?}");
         assert!(evaluation.to_string().contains("no distribution over the candidates in 4 decisions"));
     }
 }
 
 #[test]
 fn a_seed_gives_the_same_answer_again() {
-    let run = |seed| evaluate(four(), &[Target::uniform()], 200, &mut rng(seed));
+    let run = |seed| evaluate(&four(), &[Target::uniform()], &options(200), &mut rng(seed));
     assert_eq!(run(3), run(3));
-}
-
-/// Mean reward of each tip in each of three contexts.
-const REWARDS: [[f64; 3]; 3] = [[0.1, 0.5, 0.9], [0.7, 0.2, 0.4], [0.3, 0.6, 0.05]];
-const LOGGED: [[f64; 3]; 3] = [[0.6, 0.3, 0.1], [0.2, 0.2, 0.6], [0.1, 0.8, 0.1]];
-const WANTED: [[f64; 3]; 3] = [[0.1, 0.3, 0.6], [0.8, 0.1, 0.1], [0.3, 0.4, 0.3]];
-
-fn pick(rng: &mut SmallRng, probabilities: &[f64]) -> usize {
-    let mut draw: f64 = rng.random();
-    for (i, p) in probabilities.iter().enumerate() {
-        draw -= p;
-        if draw < 0.0 {
-            return i;
-        }
-    }
-    probabilities.len() - 1
-}
-
-#[test]
-fn a_known_value_is_found_and_the_intervals_hold_it_as_often_as_they_say() {
-    let truth: f64 = (0..3).map(|x| (0..3).map(|a| WANTED[x][a] * REWARDS[x][a]).sum::<f64>() / 3.0).sum();
-    let target = [Target::new("wanted", |d| WANTED[d.context[0] as usize].to_vec())];
-    let mut rng = rng(11);
-    let (runs, size) = (300, 250);
-    let mut held = [0u32; 4];
-    let (mut ips_sum, mut snips_sum) = (0.0, 0.0);
-    for _ in 0..runs {
-        let decisions: Vec<LoggedDecision> = (0..size)
-            .map(|i| {
-                let x = rng.random_range(0..3);
-                let a = pick(&mut rng, &LOGGED[x]);
-                let reward = f64::from(u8::from(rng.random::<f64>() < REWARDS[x][a]));
-                decision(&i.to_string(), x as f64, &LOGGED[x], a, reward)
-            })
-            .collect();
-        let e = evaluate(decisions, &target, 150, &mut rng).estimates.remove(0);
-        let snips = e.snips.unwrap();
-        let intervals = [e.ips.normal, e.ips.bootstrap, snips.normal, snips.bootstrap];
-        for (count, interval) in held.iter_mut().zip(intervals) {
-            *count += u32::from(interval.unwrap().contains(truth));
-        }
-        ips_sum += e.ips.value;
-        snips_sum += snips.value;
-    }
-    // 300 runs of a true 95 % stay within these bounds but once in some thousand times; and the normal
-    // approximation at 250 skewed weights costs a point or two.
-    for count in held {
-        let share = f64::from(count) / f64::from(runs);
-        assert!((0.90..=0.985).contains(&share), "coverage of IPS and SNIPS, normal and bootstrap: {held:?}");
-    }
-    for mean in [ips_sum / f64::from(runs), snips_sum / f64::from(runs)] {
-        assert!((mean - truth).abs() < 0.015, "{mean} is far from {truth}");
-    }
-}
-
-#[test]
-fn people_with_ways_of_their_own_need_the_bootstrap() {
-    let target = [Target::as_logged()];
-    let mut rng = rng(12);
-    let runs = 200;
-    let (mut by_decisions, mut by_people) = (0, 0);
-    for _ in 0..runs {
-        let mut decisions = Vec::new();
-        for person in 0..40 {
-            // Half of the people like nearly everything, half nearly nothing.
-            let likes = if rng.random::<bool>() { 0.9 } else { 0.1 };
-            for _ in 0..20 {
-                let reward = f64::from(u8::from(rng.random::<f64>() < likes));
-                let a = pick(&mut rng, &[0.5, 0.5]);
-                decisions.push(decision(&person.to_string(), 0.0, &[0.5, 0.5], a, reward));
-            }
-        }
-        let e = evaluate(decisions, &target, 150, &mut rng).estimates.remove(0);
-        by_decisions += u32::from(e.ips.normal.unwrap().contains(0.5));
-        by_people += u32::from(e.ips.bootstrap.unwrap().contains(0.5));
-    }
-    assert!(by_people > 174 && by_decisions < 140, "{by_people} and {by_decisions} of {runs}");
 }
 
 /// An impression of one of two tips, at `at`.
@@ -292,26 +245,28 @@ async fn decisions_meet_their_rewards_in_the_log() {
     ];
     log.append(Topic::Rewards, rewards).await.unwrap();
 
-    let options = Options { window: 2_000, resamples: 10 };
+    let options = Options { window: 2_000, ..options(10) };
     let evaluation = evaluate_log(&log, &options, &mut rng(1)).unwrap();
     let left_out = LeftOut { fresh: 2, unsettled: 1, orphaned: 1, unusable: 0 };
     assert_eq!((evaluation.decisions, evaluation.left_out), (2, left_out));
     assert_eq!((evaluation.from, evaluation.to), (Some(1_000), Some(2_000)));
-    let names: Vec<&str> = evaluation.estimates.iter().map(|e| e.target.as_str()).collect();
+    let names: Vec<&str> = evaluation.judgements.iter().map(|j| j.target.as_str()).collect();
     assert_eq!(names, ["as logged", "uniform", "most likely"]);
-    near(evaluation.estimates[0].ips.value, 0.5);
+    let ips = |i: usize| value(&evaluation.judgements[i], Estimator::Ips);
+    near(ips(0), 0.5);
     // 0.5 / 0.75 and 1 / 0.75, each times 1 and 0.
-    near(evaluation.estimates[1].ips.value, 1.0 / 3.0);
-    near(evaluation.estimates[2].ips.value, 2.0 / 3.0);
+    near(ips(1), 1.0 / 3.0);
+    near(ips(2), 2.0 / 3.0);
     let json = serde_json::to_value(&evaluation).unwrap();
-    assert_eq!(json["estimates"][1]["logged_by"], "lints");
+    assert_eq!(json["judgements"][1]["logged_by"], "lints");
+    assert_eq!(json["judgements"][1]["estimates"][0]["estimator"], "ips");
 }
 
 #[tokio::test]
 async fn an_empty_log_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(dir.path(), LogOptions::default()).unwrap();
-    let evaluation = evaluate_log(&log, &Options { window: 0, resamples: 10 }, &mut rng(1)).unwrap();
-    assert!(evaluation.estimates.is_empty());
+    let evaluation = evaluate_log(&log, &options(10), &mut rng(1)).unwrap();
+    assert!(evaluation.judgements.is_empty());
     assert!(evaluation.to_string().starts_with("no decision is settled yet"));
 }
