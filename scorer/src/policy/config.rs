@@ -48,7 +48,7 @@ impl Default for PolicyConfig {
             width: 0.2,
             ridge: 1.0,
             tip_ridge: 4.0,
-            floor_start: 0.01,
+            floor_start: 0.002,
             floor: 0.001,
             tips_per_group: 64,
             gamma: 20.0,
