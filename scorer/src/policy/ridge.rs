@@ -95,20 +95,20 @@ impl Ridge {
     /// at `x`, and `R z` with standard normal `z` a draw of the weights' error, both for a noise of 1.
     pub fn error_factor(&self) -> Array2<f64> {
         let n = self.inputs();
-        let mut inverse = Array2::<f64>::zeros((n, n));
-        for i in (0..n).rev() {
-            let (mut above, below) = inverse.view_mut().split_at(Axis(0), i + 1);
-            let mut row = above.row_mut(i);
-            let scale = 1.0 / self.factor[(i, i)];
-            for k in i + 1..n {
-                let u = self.factor[(i, k)];
-                if u != 0.0 {
-                    row.slice_mut(s![k..]).scaled_add(-scale * u, &below.slice(s![k - i - 1, k..]));
+        let mut inverse = vec![0.0; n * n];
+        for (i, factor) in self.factor.outer_iter().enumerate().rev() {
+            let (above, below) = inverse.split_at_mut((i + 1) * n);
+            let row = &mut above[i * n..];
+            let scale = 1.0 / factor[i];
+            for (k, other) in (i + 1..n).zip(below.chunks_exact(n)) {
+                let by = -scale * factor[k];
+                if by != 0.0 {
+                    row[k..].iter_mut().zip(&other[k..]).for_each(|(r, o)| *r += by * o);
                 }
             }
             row[i] = scale;
         }
-        inverse
+        Array2::from_shape_fn((n, n), |(i, j)| inverse[i * n + j])
     }
 
     /// The state as plain numbers: the factor's upper triangle row by row, the targets, the ones.
