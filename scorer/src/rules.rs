@@ -77,11 +77,15 @@ impl Silence {
 impl Rules {
     /// Whether this person should be left alone at `now`.
     pub fn silence(&self, person: &Person, now: Millis) -> Option<Silence> {
-        let within = |span| person.shown.iter().rev().take_while(|(at, _)| *at > now - span).count();
-        if within(HOUR) >= self.tips_per_hour {
+        // In order of time, so it is full when the first of the latest `most` lies within.
+        let full = |span, most: usize| match person.shown.len().checked_sub(most) {
+            Some(first) => person.shown.get(first).is_none_or(|(at, _)| *at > now - span),
+            None => false,
+        };
+        if full(HOUR, self.tips_per_hour) {
             return Some(Silence::HourFull);
         }
-        if within(24 * HOUR) >= self.tips_per_day {
+        if full(24 * HOUR, self.tips_per_day) {
             return Some(Silence::DayFull);
         }
         let refused = |kind: &ReactionKind| matches!(kind, ReactionKind::Dismissed | ReactionKind::Muted);
@@ -100,6 +104,9 @@ impl Rules {
             !category_muted && !person.tips.get(tip.id.as_str()).is_some_and(|t| t.muted)
         };
         let candidates: Vec<usize> = candidates.into_iter().filter(not_muted).collect();
+        if candidates.len() < self.keep_at_least {
+            return candidates;
+        }
         let fresh = |i: &usize| {
             let tip = &tips[*i];
             !self.repeats(person, now, tip) && !self.category_full(person, now, &tip.category)
@@ -118,7 +125,7 @@ impl Rules {
 
     fn category_full(&self, person: &Person, now: Millis, category: &str) -> bool {
         let today = person.shown.iter().rev().take_while(|(at, _)| *at > now - 24 * HOUR);
-        today.filter(|(_, c)| &**c == category).count() >= self.category_per_day
+        today.filter(|(_, c)| &**c == category).take(self.category_per_day).count() == self.category_per_day
     }
 }
 

@@ -7,9 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 use super::{
     bare,
@@ -37,10 +34,10 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
     let names = features_with_values(subject)?;
     let in_process = in_process(subject, &names)?;
     let asked = question(&names, &subject.people[..1]);
-    let answer = ask(subject, asked.clone()).await?;
+    let answer = subject.ask(PATH, asked.clone()).await?;
     let bare = bare::start(bare::answers(PATH, answer)).await?;
     let many = question(&names, &subject.people[..PEOPLE]);
-    let many_bytes = ask(subject, many.clone()).await?.len();
+    let many_bytes = subject.ask(PATH, many.clone()).await?.len();
     let one = one_of_as_many_bytes(subject, many_bytes).await?;
     let duration = Duration::from_secs_f64(seconds / f64::from(ROUNDS));
     let load = |address, accept, body: &Bytes| {
@@ -86,7 +83,7 @@ async fn one_of_as_many_bytes(subject: &Subject, bytes: usize) -> Result<Bytes> 
         let views: Vec<&str> = VIEWS.iter().copied().cycle().take(VIEWS.len() * times).collect();
         serde_json::json!({"entities": [subject.people[0]], "views": views}).to_string().into()
     };
-    let once = ask(subject, question(1)).await?.len();
+    let once = subject.ask(PATH, question(1)).await?.len();
     Ok(question(bytes.div_ceil(once)))
 }
 
@@ -119,20 +116,4 @@ fn in_process(subject: &Subject, names: &[String]) -> Result<f64> {
 
 fn question(names: &[String], people: &[String]) -> Bytes {
     serde_json::json!({"entities": people, "features": names}).to_string().into()
-}
-
-async fn ask(subject: &Subject, question: Bytes) -> Result<Bytes> {
-    let broken = |e: &dyn std::fmt::Display| Error::Broken(format!("features: {e}"));
-    let request = Request::post(format!("http://{}{PATH}", subject.address))
-        .header("content-type", "application/json")
-        .body(Full::new(question))
-        .map_err(|e| broken(&e))?;
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let answer = client.request(request).await.map_err(|e| broken(&e))?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
-    if !status.is_success() {
-        return Err(broken(&format!("the read answered {status}: {}", String::from_utf8_lossy(&body))));
-    }
-    Ok(body)
 }

@@ -10,6 +10,10 @@ use ::ingest::{
 };
 use bytes::Bytes;
 use features::FeatureStore;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use scorer::Scorer;
 use serde_json::json;
 
 use super::bare::{self, Server};
@@ -40,6 +44,8 @@ pub struct Subject {
     pub features: FeatureStore,
     /// Its time.
     pub clock: Clock,
+    /// Its decisions.
+    pub scorer: Scorer,
     /// People it knows.
     pub people: Vec<String>,
     process: Process,
@@ -56,6 +62,8 @@ impl Subject {
         settings.scorer.rules.tips_per_hour = usize::MAX;
         settings.scorer.rules.tips_per_day = usize::MAX;
         settings.scorer.rules.dismissals = 0;
+        // Nor may what was shown before make the choice smaller: it would be, after a second of this.
+        settings.scorer.rules.keep_at_least = usize::MAX;
         let clock = clock::system();
         let gate = Gate::new(Keys::open(), GateOptions::default());
         let core = Core::open(&settings, clock.clone())?;
@@ -70,6 +78,7 @@ impl Subject {
             log,
             features: full.features,
             clock,
+            scorer: full.scorer,
             people,
             process: full.process,
             server,
@@ -85,12 +94,29 @@ impl Subject {
         applied.map_err(|e| Error::Unavailable(format!("the stream job does not keep up: {e}")))
     }
 
+    /// The answer to one question as JSON.
+    pub async fn ask(&self, path: &str, question: Bytes) -> Result<Bytes> {
+        let broken = |e: &dyn std::fmt::Display| Error::Broken(format!("{path}: {e}"));
+        let request = Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/json")
+            .body(Full::new(question))
+            .map_err(|e| broken(&e))?;
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.request(request).await.map_err(|e| broken(&e))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+        if status != StatusCode::OK {
+            return Err(broken(&format!("it answered {status}: {}", String::from_utf8_lossy(&body))));
+        }
+        Ok(body)
+    }
+
     /// Stops it in order; its directory goes last.
     pub async fn stop(self) -> Result<()> {
-        let Subject { door, features, log, process, server, data, .. } = self;
+        let Subject { door, features, log, scorer, process, server, data, .. } = self;
         server.stop().await?;
         process.stop().await?;
-        drop((door, features, log));
+        drop((door, features, log, scorer));
         drop(data);
         Ok(())
     }

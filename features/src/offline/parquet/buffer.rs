@@ -12,8 +12,10 @@ use crate::offline::{
     schema::merge,
 };
 
-/// Neighbouring batches smaller than this are put together.
+/// Neighbouring batches smaller than this are put together …
 const SMALL: usize = 8_192;
+/// … so many of about one size at a time, so that a row is copied a few times only.
+const TOGETHER: usize = 8;
 
 pub(super) type Tables = BTreeMap<String, Rows>;
 
@@ -26,23 +28,38 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Adds a batch. The job brings many small ones: they are put together, each row about as often as its
-    /// batch doubles, so that reads and memory see few.
+    /// batch has grown by [`TOGETHER`], so that reads and memory see few.
     fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
         self.bytes += batch.get_array_memory_size();
         self.batches.push(batch);
-        while let [.., a, b] = self.batches.as_slice() {
-            let alike = a.schema_ref().fields() == b.schema_ref().fields();
-            if !alike || a.num_rows() >= SMALL || a.num_rows() > 2 * b.num_rows() {
-                break;
-            }
-            let both = concat_batches(a.schema_ref(), [a, b])?;
-            self.bytes -= a.get_array_memory_size() + b.get_array_memory_size();
-            self.bytes += both.get_array_memory_size();
-            self.batches.truncate(self.batches.len() - 2);
-            self.batches.push(both);
+        while let Some((first, schema)) = self.small_ones() {
+            let latest = &self.batches[first..];
+            let all = concat_batches(&schema, latest)?;
+            self.bytes -= latest.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+            self.bytes += all.get_array_memory_size();
+            self.batches.truncate(first);
+            self.batches.push(all);
         }
         Ok(())
     }
+
+    /// Where the latest batches begin that are no larger than the last and alike, if there are enough of them to
+    /// put together.
+    fn small_ones(&self) -> Option<(usize, SchemaRef)> {
+        let last = self.batches.last()?;
+        let fits = |b: &&RecordBatch| {
+            b.num_rows() < SMALL
+                && size_class(b) <= size_class(last)
+                && b.schema_ref().fields() == last.schema_ref().fields()
+        };
+        let many = self.batches.iter().rev().take_while(fits).count();
+        (many >= TOGETHER).then(|| (self.batches.len() - many, last.schema()))
+    }
+}
+
+/// Batches of one class differ in size by less than [`TOGETHER`] times.
+fn size_class(batch: &RecordBatch) -> u32 {
+    batch.num_rows().max(1).ilog(TOGETHER)
 }
 
 /// Everything appended and not yet durable.
@@ -198,4 +215,31 @@ fn erase_from(tables: &mut Tables, entity: &str) -> Result<u64, HistoryError> {
         rows.bytes = rows.batches.iter().map(RecordBatch::get_array_memory_size).sum();
     }
     Ok(erased)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn small_batches_are_put_together_in_order_and_not_often() {
+        let (mut rows, mut next, mut copied) = (Rows::default(), 0, 0);
+        for turn in 0..4_000_i64 {
+            let size = [1, 3, 40, 2, 9][turn as usize % 5];
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(next..next + size));
+            next += size;
+            let before: Vec<usize> = rows.batches.iter().map(RecordBatch::num_rows).collect();
+            rows.push(RecordBatch::try_from_iter([("n", column)]).unwrap()).unwrap();
+            let kept = rows.batches.iter().zip(&before).take_while(|(b, n)| b.num_rows() == **n).count();
+            copied += before[kept..].iter().sum::<usize>();
+        }
+        assert!(rows.batches.len() < 40, "{} batches", rows.batches.len());
+        assert!(copied < 8 * next as usize, "{next} rows were copied {copied} times");
+        let all = concat_batches(&rows.batches[0].schema(), &rows.batches).unwrap();
+        let expected: ArrayRef = Arc::new(Int64Array::from_iter_values(0..next));
+        assert_eq!(all.column(0), &expected);
+        assert_eq!(rows.bytes, rows.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>());
+    }
 }
