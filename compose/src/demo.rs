@@ -20,7 +20,10 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use ingest::auth::{Gate, GateOptions, Keys};
-use scorer::tips::Tip;
+use scorer::{
+    policy::{PolicyConfig, PolicyName},
+    tips::Tip,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -80,6 +83,8 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     // It is dropped last, after everything that keeps files in it.
     let _temporary = TemporaryData::unless_named(&mut settings)?;
     settings.scorer.control_share = CONTROL;
+    let shadow = settings.scorer.shadow.take();
+    settings.scorer.shadow = Some(shadow.unwrap_or_else(|| beside(&settings.scorer.policy)));
     let gate = Gate::new(Keys::open(), GateOptions::default());
     let listener = serve::bind(&settings, false).await?;
     let metrics = telemetry::start()?;
@@ -123,6 +128,15 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     let stopped = run::stop_within(full.process, Duration::from_secs(30)).await;
     say_figures(&board);
     lived.and(served).and(stopped)
+}
+
+/// Another policy than this one, to run in its shadow.
+fn beside(policy: &PolicyConfig) -> PolicyConfig {
+    let name = match policy.name {
+        PolicyName::LinTs => PolicyName::LinUcb,
+        _ => PolicyName::LinTs,
+    };
+    PolicyConfig { name, ..PolicyConfig::default() }
 }
 
 async fn live(driver: Driver, board: &Board, stop: &CancellationToken, seconds: Option<u64>) -> Result<()> {

@@ -8,7 +8,7 @@ const WINDOW = 1000;
 const ENOUGH = 50;
 const NAMES = { incumbent: 'policy', shadow: 'shadow', uniform: 'uniform', best: 'best', truth: 'truth' };
 
-const count = (n) => Math.round(n).toLocaleString('en');
+const count = (n) => (n === null || n === undefined ? '–' : Math.round(n).toLocaleString('en'));
 const reward = (x) => (x === null || x === undefined ? '–' : x.toFixed(2));
 const percent = (x) => `${Math.round(100 * x)} %`;
 
@@ -18,7 +18,7 @@ function rolling(tips, sums) {
   return sums.map((sum, i) => {
     while (tips[i] - tips[from + 1] >= WINDOW) from += 1;
     const many = tips[i] - tips[from];
-    return many > 0 ? (sum - sums[from]) / many : null;
+    return many > 0 && sum !== null ? (sum - sums[from]) / many : null;
   });
 }
 
@@ -117,8 +117,8 @@ function say(data, rewards) {
     reward(mine), ' a tip. In the very same moments a uniform choice would have earned ', reward(uniform),
     ' and the best choice ', reward(best), '.',
   ];
-  if (shadow) {
-    const theirs = rewards.shadow.at(-1);
+  const theirs = shadow ? rewards.shadow.at(-1) : null;
+  if (theirs !== null) {
     const lead = theirs - mine;
     const standing = Math.abs(lead) < 0.005 ? 'as much' : `${reward(Math.abs(lead))} ${lead > 0 ? 'more' : 'less'}`;
     words.splice(-1, 1, '. The shadow (', shadow.name, '), never shown, would have earned ', reward(theirs), `: ${standing}.`);
@@ -145,7 +145,7 @@ function prepare(data) {
     const keys = ['best', ...policies];
     const rewards = Object.fromEntries(keys.map((key) => [key, rolling(tips, next.curve[key])]));
     drawReward(tips, keys.map((key) => rewards[key]));
-    drawRegret(tips, policies.map((key) => next.curve[key].map((sum, i) => best[i] - sum)));
+    drawRegret(tips, policies.map((key) => next.curve[key].map((sum, i) => (sum === null ? null : best[i] - sum))));
     drawLearned(tips, next.categories);
     drawSpread(next.propensities);
     $('reward-what').textContent = `Mean over the last ${count(WINDOW)} tips; 1 is a tip surely taken up.`;

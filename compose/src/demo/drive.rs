@@ -179,8 +179,8 @@ impl Driver {
         let arm = if shown.policy.starts_with("uniform") { Arm::Uniform } else { Arm::Bandit };
         let about = self.board.tips.get(&shown.tip.id).cloned().unwrap_or_default();
         let person = &mut self.people[index];
-        if arm == Arm::Bandit {
-            let Observed { watcher, tips, rewards } = &mut self.observed;
+        let Observed { watcher, tips, rewards } = &mut self.observed;
+        if watcher.counts(&person.id) {
             let worth = tips.iter().map(|t| person.worth(&t.category, t.effort, now, rewards));
             watcher.expect(shown.impression.clone(), worth.collect());
         }

@@ -30,6 +30,7 @@ use ingest::{
 use prost::Message;
 use scorer::{
     Scorer,
+    experiment::Arm,
     policy::Snapshot,
     record::{IMPRESSION, Impression},
 };
@@ -67,6 +68,10 @@ impl Lab {
         self.scorer.parts().policy.load().snapshot.clone()
     }
 
+    fn shadow(&self) -> Option<Arc<dyn Snapshot>> {
+        self.scorer.parts().shadow.as_ref().map(|shadow| shadow.load().snapshot.clone())
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Figures) -> T) -> T {
         look(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -81,12 +86,12 @@ impl Lab {
             tracing::warn!("an impression lacks candidates or propensities; the lab leaves it out");
             return;
         };
-        let incumbent = self.incumbent();
+        let (incumbent, shadow) = (self.incumbent(), self.shadow());
         self.with(|figures| {
             let Figures { curve, spread, learned } = figures;
             learned.see(&impression.context, &judged.candidates);
             spread.add(judged.propensities);
-            curve.add(&judged.worth, || learned.scores(&*incumbent).zip(learned.truths()).collect());
+            curve.add(&judged.worth, || learned.beliefs(&*incumbent, shadow.as_deref()));
         });
     }
 }
@@ -106,8 +111,13 @@ impl Watcher {
         Ok(Watcher { lab, reader, awaited: HashMap::new() })
     }
 
+    /// Whether this person's tips are counted: those that the policy in charge chooses.
+    pub fn counts(&self, user: &str) -> bool {
+        self.lab.scorer.arm(user) == Arm::Incumbent
+    }
+
     /// An impression is to come; `worth` is the true worth of each tip of the catalogue to that person at
-    /// that instant. Impressions of a uniform choice need not be told.
+    /// that instant.
     pub fn expect(&mut self, impression: String, worth: Vec<f64>) {
         if self.awaited.len() >= AWAITED {
             tracing::warn!("impressions do not come back from the log; the lab starts over");

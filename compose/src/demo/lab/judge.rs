@@ -10,6 +10,8 @@ pub struct Worth {
     pub best: f64,
     /// The policy in charge, by the distribution it drew from.
     pub incumbent: f64,
+    /// The policy in its shadow, where one is recorded.
+    pub shadow: Option<f64>,
     /// Every candidate alike.
     pub uniform: f64,
 }
@@ -19,6 +21,8 @@ pub struct Worth {
 pub struct Propensities {
     /// The policy in charge, to the tip that was shown.
     pub incumbent: f64,
+    /// Its shadow, to the tip it would have shown.
+    pub shadow: Option<f64>,
     /// Every candidate alike.
     pub uniform: f64,
 }
@@ -42,14 +46,24 @@ pub fn judge(impression: &Impression, known: impl Fn(&str) -> Option<(usize, f64
     let best = candidates.iter().map(|(_, worth)| *worth).reduce(f64::max)?;
     let mean = |chances: &[f64]| chances.iter().zip(&candidates).map(|(p, (_, worth))| p * worth).sum();
     let each = 1.0 / candidates.len() as f64;
-    let worth = Worth { best, incumbent: mean(&chances), uniform: mean(&vec![each; candidates.len()]) };
-    let propensities = Propensities { incumbent: impression.propensity?, uniform: each };
+    let shadow = impression.shadow.as_ref().filter(|s| s.propensities.len() == candidates.len());
+    let worth = Worth {
+        best,
+        incumbent: mean(&chances),
+        shadow: shadow.map(|s| mean(&s.propensities)),
+        uniform: mean(&vec![each; candidates.len()]),
+    };
+    let propensities = Propensities {
+        incumbent: impression.propensity?,
+        shadow: shadow.and_then(|s| s.propensity),
+        uniform: each,
+    };
     Some(Judged { worth, propensities, candidates })
 }
 
 #[cfg(test)]
 mod tests {
-    use scorer::record::Candidate;
+    use scorer::record::{Candidate, Shadow};
 
     use super::*;
 
@@ -77,12 +91,19 @@ mod tests {
 
     #[test]
     fn worth_is_the_mean_under_each_distribution() {
-        let judged = judge(&impression(&[0.7, 0.2, 0.1]), known(&[0.5, 0.2, 0.8])).unwrap();
+        let mut impression = impression(&[0.7, 0.2, 0.1]);
+        let judged = judge(&impression, known(&[0.5, 0.2, 0.8])).unwrap();
         assert!((judged.worth.incumbent - (0.35 + 0.04 + 0.08)).abs() < 1e-12);
         assert!((judged.worth.uniform - 0.5).abs() < 1e-12);
         assert_eq!(judged.worth.best, 0.8);
-        assert_eq!(judged.propensities, Propensities { incumbent: 0.7, uniform: 1.0 / 3.0 });
+        assert_eq!(judged.propensities, Propensities { incumbent: 0.7, shadow: None, uniform: 1.0 / 3.0 });
         assert_eq!(judged.candidates, [(0, 0.5), (1, 0.2), (2, 0.8)]);
+
+        let propensities = vec![0.0, 0.5, 0.5];
+        impression.shadow = Some(Shadow { propensity: Some(0.5), propensities, ..Shadow::default() });
+        let judged = judge(&impression, known(&[0.5, 0.2, 0.8])).unwrap();
+        assert!((judged.worth.shadow.unwrap() - 0.5).abs() < 1e-12);
+        assert_eq!(judged.propensities.shadow, Some(0.5));
     }
 
     #[test]

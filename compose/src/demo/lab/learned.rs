@@ -13,6 +13,8 @@ use scorer::{
     tips::TipCatalogue,
 };
 
+use super::curve::Belief;
+
 /// Occasions over which the mean is taken, the older ones fading: about a day of the demo.
 const MEMORY: u64 = 3_000;
 
@@ -93,13 +95,23 @@ impl Learned {
         }
     }
 
+    /// What two policies hold of each category, beside the truth.
+    pub fn beliefs(&self, incumbent: &dyn Snapshot, shadow: Option<&dyn Snapshot>) -> Vec<Belief> {
+        let shadow: Vec<Option<f64>> = match shadow {
+            Some(shadow) => self.scores(shadow).collect(),
+            None => vec![None; self.categories.len()],
+        };
+        let both = self.scores(incumbent).zip(shadow).zip(self.truths());
+        both.map(|((incumbent, shadow), truth)| Belief { incumbent, shadow, truth }).collect()
+    }
+
     /// The true mean worth of each category.
-    pub fn truths(&self) -> impl Iterator<Item = Option<f64>> {
+    fn truths(&self) -> impl Iterator<Item = Option<f64>> {
         self.categories.iter().map(|c| (c.seen > 0).then_some(c.truth))
     }
 
     /// A policy's mean score of each category's tips at the category's mean context.
-    pub fn scores(&self, policy: &dyn Snapshot) -> impl Iterator<Item = Option<f64>> {
+    fn scores(&self, policy: &dyn Snapshot) -> impl Iterator<Item = Option<f64>> {
         self.categories.iter().map(move |category| {
             let tips: Vec<(&usize, &MeanTip)> = category.tips.iter().collect();
             let actions: Vec<Action<'_>> = tips

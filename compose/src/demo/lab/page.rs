@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
+use scorer::policy::Snapshot;
 use serde::Serialize;
 
 use super::{
@@ -37,9 +38,9 @@ pub fn router(lab: Arc<Lab>) -> Router {
 }
 
 async fn data(State(lab): State<Arc<Lab>>) -> impl IntoResponse {
-    let snapshot = lab.incumbent();
-    let incumbent = Named { name: snapshot.name(), version: snapshot.version() };
-    (HEADERS, Json(lab.with(|figures| Data::of(figures, incumbent))))
+    let named = |snapshot: Arc<dyn Snapshot>| Named { name: snapshot.name(), version: snapshot.version() };
+    let policies = Policies { incumbent: named(lab.incumbent()), shadow: lab.shadow().map(named) };
+    (HEADERS, Json(lab.with(|figures| Data::of(figures, policies))))
 }
 
 /// The body of `/lab/data`. All rewards are exact expected values.
@@ -47,16 +48,16 @@ async fn data(State(lab): State<Arc<Lab>>) -> impl IntoResponse {
 struct Data {
     /// Decisions of the policy in charge so far.
     tips: u64,
-    policies: Roles<Named>,
+    policies: Policies,
     curve: Sums,
     propensities: Histogram,
-    categories: Vec<Belief>,
+    categories: Vec<Category>,
 }
 
-/// Something of each policy.
 #[derive(Serialize)]
-struct Roles<T> {
-    incumbent: T,
+struct Policies {
+    incumbent: Named,
+    shadow: Option<Named>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +73,7 @@ struct Sums {
     tips: Vec<u64>,
     best: Vec<f64>,
     incumbent: Vec<f64>,
+    shadow: Option<Vec<Option<f64>>>,
     uniform: Vec<f64>,
 }
 
@@ -83,44 +85,51 @@ struct Histogram {
     /// Upper end of each bin.
     ends: [f64; spread::ENDS.len()],
     incumbent: [f64; spread::ENDS.len()],
+    shadow: Option<[f64; spread::ENDS.len()]>,
     uniform: [f64; spread::ENDS.len()],
 }
 
 /// One entry a point of the curve; `null` where nothing is known.
 #[derive(Serialize)]
-struct Belief {
+struct Category {
     name: String,
     /// The policy's score.
     incumbent: Vec<Option<f64>>,
+    /// The shadow's.
+    shadow: Option<Vec<Option<f64>>>,
     /// True mean reward.
     truth: Vec<Option<f64>>,
 }
 
 impl Data {
-    fn of(figures: &Figures, incumbent: Named) -> Data {
+    fn of(figures: &Figures, policies: Policies) -> Data {
         let Figures { curve, spread, learned } = figures;
         let points = curve.points();
+        let shadowed = policies.shadow.is_some();
         let sums = |of: fn(&Worth) -> f64| points.iter().map(|p| rounded(of(&p.sums))).collect();
-        let shares = |of: fn(&Propensities) -> f64| spread.shares(of).map(rounded);
-        let categories = learned.names().enumerate().map(|(i, name)| Belief {
+        let shares = |of: fn(&Propensities) -> Option<f64>| spread.shares(of).map(rounded);
+        let categories = learned.names().enumerate().map(|(i, name)| Category {
             name: name.to_owned(),
-            incumbent: column(points, |p| p.beliefs[i].0),
-            truth: column(points, |p| p.beliefs[i].1),
+            incumbent: column(points, |p| p.beliefs[i].incumbent),
+            shadow: shadowed.then(|| column(points, |p| p.beliefs[i].shadow)),
+            truth: column(points, |p| p.beliefs[i].truth),
         });
         Data {
             tips: curve.tips(),
-            policies: Roles { incumbent },
+            policies,
             curve: Sums {
                 tips: points.iter().map(|p| p.tips).collect(),
                 best: sums(|w| w.best),
                 incumbent: sums(|w| w.incumbent),
+                shadow: shadowed.then(|| column(points, |p| p.sums.shadow)),
                 uniform: sums(|w| w.uniform),
             },
             propensities: Histogram {
                 of: spread.len(),
                 ends: spread::ENDS,
-                incumbent: shares(|p| p.incumbent),
-                uniform: shares(|p| p.uniform),
+                incumbent: shares(|p| Some(p.incumbent)),
+                shadow: shadowed.then(|| shares(|p| p.shadow)),
+                uniform: shares(|p| Some(p.uniform)),
             },
             categories: categories.collect(),
         }

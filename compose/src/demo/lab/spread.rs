@@ -25,14 +25,14 @@ impl Spread {
         self.0.len()
     }
 
-    /// For each bin, the share of the decisions whose propensity, as `of` picks it, falls there.
-    pub fn shares(&self, of: impl Fn(&Propensities) -> f64) -> [f64; ENDS.len()] {
-        let mut shares = [0.0; ENDS.len()];
-        for one in &self.0 {
-            let bin = ENDS.partition_point(|end| *end < of(one) - 1e-12).min(ENDS.len() - 1);
-            shares[bin] += 1.0 / self.0.len() as f64;
+    /// For each bin, the share of the propensities that `of` picks there are which falls there.
+    pub fn shares(&self, of: impl Fn(&Propensities) -> Option<f64>) -> [f64; ENDS.len()] {
+        let mut counts = [0u32; ENDS.len()];
+        for propensity in self.0.iter().filter_map(of) {
+            counts[ENDS.partition_point(|end| *end < propensity - 1e-12).min(ENDS.len() - 1)] += 1;
         }
-        shares
+        let all = counts.iter().sum::<u32>().max(1);
+        counts.map(|n| f64::from(n) / f64::from(all))
     }
 }
 
@@ -44,13 +44,14 @@ mod tests {
     fn each_propensity_falls_into_one_bin() {
         let mut spread = Spread::default();
         for incumbent in [0.001, 0.005, 0.006, 0.3, 0.5, 1.0] {
-            spread.add(Propensities { incumbent, uniform: 0.02 });
+            spread.add(Propensities { incumbent, shadow: None, uniform: 0.02 });
         }
         let sixth = |n: f64| n / 6.0;
         let expected = [2.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0].map(sixth);
-        let shares = spread.shares(|p| p.incumbent);
+        let shares = spread.shares(|p| Some(p.incumbent));
         assert!(shares.iter().zip(expected).all(|(s, e)| (s - e).abs() < 1e-12), "{shares:?}");
-        assert!((spread.shares(|p| p.uniform)[2] - 1.0).abs() < 1e-12);
+        assert!((spread.shares(|p| Some(p.uniform))[2] - 1.0).abs() < 1e-12);
+        assert_eq!(spread.shares(|p| p.shadow), [0.0; ENDS.len()]);
     }
 
     #[test]
@@ -58,9 +59,9 @@ mod tests {
         let mut spread = Spread::default();
         for i in 0..2 * LATEST {
             let incumbent = if i < LATEST { 0.1 } else { 0.9 };
-            spread.add(Propensities { incumbent, uniform: 0.1 });
+            spread.add(Propensities { incumbent, shadow: None, uniform: 0.1 });
         }
         assert_eq!(spread.len(), LATEST);
-        assert!((spread.shares(|p| p.incumbent)[8] - 1.0).abs() < 1e-9);
+        assert!((spread.shares(|p| Some(p.incumbent))[8] - 1.0).abs() < 1e-9);
     }
 }
