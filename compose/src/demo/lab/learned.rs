@@ -135,7 +135,7 @@ impl Learned {
 mod tests {
     use scorer::{
         context::ContextConfig,
-        policy::{Observation, PolicyConfig, Space, build},
+        policy::{Observation, PolicyConfig, PolicyName, Space, build},
     };
 
     use super::*;
@@ -168,7 +168,8 @@ mod tests {
         let layout = learned.layout.clone();
         let groups = learned.names().map(str::to_owned).collect();
         let space = Space { context: layout.context_len(), action: layout.action_len(), groups };
-        let mut policy = build(&PolicyConfig::default(), &space);
+        let config = PolicyConfig { name: PolicyName::LinTs, ..PolicyConfig::default() };
+        let mut policy = build(&config, &space);
         let raw = vec![f64::NAN; layout.names().len()];
         for (category, reward) in [("sleep", 0.8), ("mail", 0.1)] {
             let (tips, _) = of(&learned, category);
