@@ -23,6 +23,7 @@ use crate::{
     tips::{Conditions, Tip, TipCatalogue},
 };
 
+use self::impression::Written;
 pub use self::publication::{Publication, Published};
 
 /// Longest name of a user, in bytes; the door's own bound for subjects.
@@ -167,6 +168,7 @@ pub(crate) struct Inner {
     control: Publication,
     /// Name of the experiment that runs, the control group's when there is no other.
     experiment: Option<Arc<str>>,
+    written: Written,
 }
 
 /// Said of the control group where no experiment has a name.
@@ -185,7 +187,8 @@ impl Scorer {
         let control = Publication::from(Arc::new(Uniform) as Arc<dyn Snapshot>);
         let named = config.experiment.as_ref().map(|e| e.name.as_str());
         let experiment = named.or((config.control_share > 0.0).then_some(CONTROL)).map(Arc::from);
-        let inner = Inner { config, parts, conditions, tips, control, experiment };
+        let written = Written::new(&parts.layout, &parts.catalogue);
+        let inner = Inner { config, parts, conditions, tips, control, experiment, written };
         Ok(Scorer { inner: Arc::new(inner) })
     }
 
@@ -255,7 +258,7 @@ impl Scorer {
                 user.len()
             )));
         }
-        let Inner { config, parts, conditions, tips, control, experiment } = &*self.inner;
+        let Inner { config, parts, conditions, tips, control, experiment, written } = &*self.inner;
         let (rules, memory, layout) = (&config.rules, &parts.memory, &parts.layout);
         if let Some(silence) = memory.with_person(user, |p| rules.silence(p, now)) {
             return Ok(Answer::Silence(silence));
@@ -317,7 +320,7 @@ impl Scorer {
             tip,
         };
         memory.impression(&decision.impression, user, &decision.tip.id, &decision.tip.category, now);
-        let record = impression::record(user, now, request.channel.as_deref(), layout.names(), &decision);
+        let record = written.record(user, now, request.channel.as_deref(), &candidates, &decision);
         parts.sink.append_later(record);
         Ok(Answer::Tip(Box::new(decision)))
     }

@@ -141,6 +141,11 @@ impl Memory {
         true
     }
 
+    /// Whether this impression is remembered.
+    pub fn knows(&self, impression: &str) -> bool {
+        self.inner.lock().impressions.contains_key(impression)
+    }
+
     /// The impression with this id.
     pub fn shown(&self, impression: &str) -> Option<Shown> {
         self.inner.lock().impressions.get(impression).cloned()
@@ -199,6 +204,7 @@ mod tests {
             assert_eq!(p.reactions.len(), 1);
             assert_eq!(p.muted.get("movement"), Some(&1));
         });
+        assert!(memory.knows("i") && !memory.knows("unknown"));
         assert!(!memory.reaction("unknown", ReactionKind::Done, 1));
     }
 

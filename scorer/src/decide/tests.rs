@@ -80,6 +80,12 @@ fn the_record_says_what_the_decision_was() {
     assert_eq!(seen.channel.as_deref(), Some("web"));
     assert_eq!(seen.policy.as_deref(), Some("pool"));
     assert_eq!(seen.candidates.len(), 3);
+    for (recorded, was) in seen.candidates.iter().zip(&decision.candidates) {
+        assert_eq!(recorded.tip.as_deref(), Some(was.tip.id.as_str()));
+        assert_eq!(recorded.category.as_deref(), Some(was.tip.category.as_str()));
+        assert_eq!(recorded.effort, Some(f64::from(was.tip.effort)));
+        assert_eq!((recorded.score, recorded.propensity), (Some(was.score), Some(was.propensity)));
+    }
     let total: f64 = seen.candidates.iter().filter_map(|c| c.propensity).sum();
     assert!((total - 1.0).abs() < 1e-12);
     let names = ["v.steps_24h", "v.debt_7d", "v.mood_7d", "time.hour", "time.weekday", "tip.effort"];

@@ -11,7 +11,7 @@ use ingest::{
 use prost::Message;
 
 use super::{IGNORED, LearnConfig};
-use crate::record::{IMPRESSION, Impression, REACTION, Reaction, ReactionKind, Reward, names_hash};
+use crate::record::{IMPRESSION, REACTION, Reaction, ReactionKind, Reward, names_hash};
 
 /// A reward and whom it is about.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,26 @@ pub struct Settled {
     pub user: String,
     /// The reward.
     pub reward: Reward,
+}
+
+/// What a reward needs of an [`Impression`](crate::record::Impression). The candidates are most of one; they
+/// are passed over.
+#[derive(Clone, PartialEq, Message)]
+struct Shown {
+    #[prost(string, optional, tag = "1")]
+    tip: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    category: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    policy: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    policy_version: Option<String>,
+    #[prost(double, optional, tag = "6")]
+    propensity: Option<f64>,
+    #[prost(string, repeated, tag = "8")]
+    context_names: Vec<String>,
+    #[prost(double, repeated, tag = "9")]
+    context: Vec<f64>,
 }
 
 /// Reactions kept whose impression has not been seen; it may be a little behind.
@@ -80,8 +100,8 @@ impl Join {
             // A record that does not decode was checked at the door by the same declaration, so it can only
             // come from a newer program; there is nothing to learn from it.
             IMPRESSION => {
-                if let Ok(impression) = Impression::decode(record.data) {
-                    lane.open(offset, record, impression, self.window);
+                if let Ok(shown) = Shown::decode(record.data) {
+                    lane.open(offset, record, shown, self.window);
                     let (mine, others): (VecDeque<_>, VecDeque<_>) =
                         std::mem::take(&mut lane.orphans).into_iter().partition(|(id, ..)| id == record.id);
                     lane.orphans = others;
@@ -130,7 +150,7 @@ impl Join {
 }
 
 impl Lane {
-    fn open(&mut self, offset: Offset, record: &RecordRef<'_>, seen: Impression, window: Millis) {
+    fn open(&mut self, offset: Offset, record: &RecordRef<'_>, seen: Shown, window: Millis) {
         let reward = Reward {
             impression: record.id.to_owned(),
             tip: seen.tip.unwrap_or_default(),

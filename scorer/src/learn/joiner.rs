@@ -93,6 +93,10 @@ impl Joiner {
 
     fn remember(&self, record: &RecordRef<'_>) {
         if record.kind == IMPRESSION {
+            // Of this process's own the memory knows already, and a decision is much to read.
+            if self.memory.knows(record.id) {
+                return;
+            }
             let Ok(seen) = Impression::decode(record.data) else { return };
             if let (Some(tip), Some(category)) = (seen.tip, seen.category) {
                 self.memory.impression(record.id, record.subject, &tip, &category, record.time);
