@@ -5,9 +5,10 @@
     venv/bin/python docs/bench/bandits.py play --kairos target/release/kairos
     venv/bin/python docs/bench/bandits.py table
 
-    bandits.py export DIR                        every set as a reward table, for `kairos bandit run --data`
-    bandits.py play --systems kairos --again     one system anew; --sets iris,wine only those
-    bandits.py speed --kairos BINARY             decisions a CPU second, and the latency of an answer
+    bandits.py export DIR                   every set as a reward table, for `kairos bandit run --data`
+    bandits.py play --kairos BINARY --systems kairos --again     one system anew; --sets iris,wine only those
+    bandits.py play --kairos BINARY --systems kairos --policy linucb     another policy, as a column of its own
+    bandits.py speed --kairos BINARY        decisions a CPU second, and the latency of an answer
 
 The protocol is the same for all: the rows come in an order that the seed decides, the system chooses, sees the
 reward of its choice and nothing else, learns, goes on. Kairos runs on its defaults and on the inputs as they are; the
@@ -111,10 +112,14 @@ def play(options):
             if system == "kairos":
                 if options.kairos is None:
                     raise SystemExit("where is kairos? say --kairos target/release/kairos")
-                label = "kairos" if options.policy is None else f"kairos {options.policy}"
+                label = " ".join(["kairos", *filter(None, [options.policy, options.scaled and "scaled"])])
                 arguments = () if options.policy is None else ("--policy", options.policy)
+
+                def kairos(rounds_, seed):
+                    return systems.Kairos(rounds_, seed, options.kairos, arguments, options.scaled)
+
                 for seed in seeds:
-                    cell(label, lambda r, s: systems.Kairos(r, s, options.kairos, arguments), seed, options.again)
+                    cell(label, kairos, seed, options.again)
             elif system == "lints" and name in worlds.WORLDS:
                 for width in LINTS_WIDTHS:
                     for seed in seeds:
@@ -143,23 +148,25 @@ def best(of, system, seeds, sign):
 
 def table(options):
     cells = Cells(options.results).cells
-    ours = "kairos" if options.policy is None else f"kairos {options.policy}"
+    played = {system for of in cells.values() for system in of if system.startswith("kairos")}
+    # The default first; it is the one that must be better.
+    ours = sorted(played | {"kairos"}, key=len)
     settings = []
     for title, names, columns, sign, digits in (
         ("mean reward", worlds.SETS, ["uniform", "constant", "vw", "mabwiser"], 1, 4),
         ("regret", worlds.WORLDS, ["lints", "vw", "mabwiser"], -1, 0),
     ):
-        print(f"\n| {title} | {' | '.join(columns)} | {ours} | better than both by |")
-        print("|---|" + "---:|" * (len(columns) + 2))
+        print(f"\n| {title} | {' | '.join(columns + ours)} | better than both by |")
+        print("|---|" + "---:|" * (len(columns) + len(ours) + 1))
         for name in names:
             of = cells.get(name, {})
             found = {c: best(of, c, options.seeds, sign) for c in columns}
-            mine = float(np.mean(list(of[ours].values()))) if ours in of else None
+            means = [float(np.mean(list(of[label].values()))) if label in of else None for label in ours]
             bars = [found[c][0] for c in ("vw", "mabwiser") if found[c]]
             shown = [f"{found[c][0]:.{digits}f}" if found[c] else "" for c in columns]
-            shown.append("" if mine is None else f"**{mine:.{digits}f}**")
+            shown += ["" if m is None else f"{m:.{digits}f}" for m in means]
             bar = max(bars, key=lambda m: sign * m, default=None)
-            shown.append("" if None in (mine, bar) else f"{sign * (mine - bar):+.{digits}f}")
+            shown.append("" if None in (means[0], bar) else f"{sign * (means[0] - bar):+.{digits}f}")
             print(f"| {name} | {' | '.join(shown)} |")
             settings += [f"{name:14} {found[c][1]}" for c in ("lints", "vw", "mabwiser") if found.get(c)]
     print("\nsettings behind the best figures:\n" + "\n".join(settings))
@@ -178,6 +185,7 @@ def main():
         command.add_argument("--systems", default=["kairos", "vw", "mabwiser", "lints"], **listed)
         command.add_argument("--kairos", metavar="BINARY")
         command.add_argument("--policy", help="of Kairos, instead of its default")
+        command.add_argument("--scaled", action="store_true", help="give Kairos what the others get: inputs scaled beforehand")
         command.add_argument("--seeds", type=int, default=10)
         command.add_argument("--again", action="store_true", help="play cells that are known already")
         command.add_argument("--results", type=Path, default=HERE / "bandits.json")

@@ -1,15 +1,24 @@
 """How the others are tuned, for each set by itself.
 
-Every setting of the first grid plays some seeds (all of them where a set is small, else two); the best few are varied
-in the same way; the best of all play every seed, and the best mean of those stands in the table. A tuned figure is
-therefore somewhat flattered.
+Every setting of the first grid plays some seeds (all of them where a set is small, few where it is large); the best
+few are varied in the same way; the best of all play every seed, and the best mean of those stands in the table. A
+tuned figure is therefore somewhat flattered.
 """
 
 from bandits_systems import MabWiser, Vw
 
-SMALL = 1_500
-SCREENED = 2
-FINALISTS = 4
+SMALL, LARGE = 1_500, 5_000
+
+
+def effort(rounds, seeds):
+    """The seeds that settings are screened by, and how many settings then play all seeds."""
+    values = rounds.context.size + (0 if rounds.features is None else rounds.features.size)
+    if len(rounds.rewards) <= SMALL:
+        return seeds, 1
+    if len(rounds.rewards) < LARGE and values < 200_000:
+        return list(seeds)[:2], 4
+    return list(seeds)[:1], 2
+
 
 EXPLORE = [
     "--epsilon 0.05", "--epsilon 0.02", "--epsilon 0.05 --bag 5", "--epsilon 0 --bag 10 --greedify", "--cover 5",
@@ -31,8 +40,12 @@ def vw_first(rounds):
 
 def vw_varied(setting, rounds):
     explore, interactions, _, _ = setting
-    scales = (True,) if rounds.features is not None else (True, False)
-    return [(explore, interactions, rate, scaled) for rate in (0.1, 0.5, 2.0, 10.0) for scaled in scales]
+    return [(explore, interactions, rate, scaled) for rate in (0.1, 0.5, 2.0, 10.0) for scaled in scales(rounds)]
+
+
+def scales(rounds):
+    """The inputs of the worlds are on one scale as they are."""
+    return (True,) if rounds.rewards.shape[1] > 20 else (True, False)
 
 
 def mabwiser_first(_):
@@ -40,9 +53,9 @@ def mabwiser_first(_):
     return [(policy, value, 1.0, True) for policy, grid in values.items() for value in grid]
 
 
-def mabwiser_varied(setting, _):
+def mabwiser_varied(setting, rounds):
     policy, value, _, _ = setting
-    return [(policy, value, ridge, scaled) for ridge in (0.1, 1.0, 10.0) for scaled in (True, False)]
+    return [(policy, value, ridge, scaled) for ridge in (0.1, 1.0, 10.0) for scaled in scales(rounds)]
 
 
 # For each rival: how it is made, what is tried first, how the best of that are varied, and how many are varied.
@@ -72,11 +85,11 @@ def tune(rival, rounds, play, seeds):
     def mean(setting, over):
         return sum(play(label(setting), make(setting), seed) for seed in over) / len(over)
 
-    screen = seeds if len(rounds.rewards) <= SMALL else list(seeds)[:SCREENED]
+    screen, finalists = effort(rounds, seeds)
     tried = {s: mean(s, screen) for s in first(rounds)}
     for best in sorted(tried, key=tried.get, reverse=True)[:few]:
         for setting in varied(best, rounds):
             if setting not in tried:
                 tried[setting] = mean(setting, screen)
-    for setting in sorted(tried, key=tried.get, reverse=True)[:FINALISTS]:
+    for setting in sorted(tried, key=tried.get, reverse=True)[:finalists]:
         mean(setting, seeds)
