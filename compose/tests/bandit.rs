@@ -154,7 +154,7 @@ fn what_is_wrong_is_named() {
     std::fs::write(&table, "f0,r0\n1,1\n").unwrap();
     for (arguments, part) in [
         (vec!["bandit"], "say `--stdio`"),
-        (vec!["bandit", "--stdio", "--policy", "best"], "unknown variant `best`, expected one of"),
+        (vec!["bandit", "--stdio", "--policy", "best"], "`best` is no policy; there are pool"),
         (
             vec!["bandit", "run", "--data", table.to_str().unwrap()],
             "at least two columns whose names begin with `r`",

@@ -14,7 +14,6 @@ mod table;
 
 use clap::{Args, Subcommand};
 use scorer::policy::{PolicyConfig, PolicyName};
-use serde::{Deserialize, de::value::StrDeserializer};
 
 use crate::error::{Error, Result};
 
@@ -45,7 +44,7 @@ enum BanditCommand {
 #[derive(Debug, Args)]
 struct Which {
     /// Policy [default: the one that serves tips]
-    #[arg(long, value_name = "POLICY", value_parser = policy_name)]
+    #[arg(long, value_name = "POLICY")]
     policy: Option<PolicyName>,
     /// Seed of all that is drawn
     #[arg(long, default_value_t = 0)]
@@ -57,11 +56,6 @@ impl Which {
         let default = PolicyConfig::default();
         PolicyConfig { name: self.policy.unwrap_or(default.name), ..default }
     }
-}
-
-/// Reads a policy's name as the settings do; the error lists the names there are.
-pub fn policy_name(text: &str) -> Result<PolicyName, serde::de::value::Error> {
-    PolicyName::deserialize(StrDeserializer::new(text))
 }
 
 /// Runs the command.

@@ -30,7 +30,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     pub logs: Option<PathBuf>,
     /// Judge this policy of ours, learned from the file by folds, instead of its columns target.<action>
-    #[arg(long, value_name = "POLICY", value_parser = super::bandit::policy_name, requires = "logs")]
+    #[arg(long, value_name = "POLICY", requires = "logs")]
     pub policy: Option<PolicyName>,
     /// Write a report with charts, one page that needs nothing else
     #[arg(long, value_name = "FILE")]

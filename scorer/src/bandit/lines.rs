@@ -21,7 +21,9 @@ pub(super) struct Line<'a> {
     pub(super) context: Option<NamedFields<'a>>,
     #[serde(borrow)]
     pub(super) actions: Option<Vec<ActionLine<'a>>>,
-    pub(super) reward: Option<f64>,
+    /// How many actions are wanted, where it is not one.
+    pub(super) k: Option<usize>,
+    pub(super) reward: Option<Reward>,
     pub(super) save: Option<String>,
     pub(super) load: Option<String>,
 }
@@ -33,6 +35,17 @@ pub(super) struct ActionLine<'a> {
     pub(super) id: &'a RawValue,
     #[serde(borrow)]
     pub(super) features: Option<NamedFields<'a>>,
+}
+
+/// What a round was worth.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`reward` is a finite number; for a slate it is a list of k numbers, null where unknown"
+)]
+pub(super) enum Reward {
+    One(f64),
+    Each(Vec<Option<f64>>),
 }
 
 /// A round or an action is a text or a number; both have a key to be known by.
@@ -54,6 +67,22 @@ pub(super) struct Answer<'a> {
     /// One probability an action, in the order they were given.
     pub(super) distribution: &'a [f64],
     pub(super) policy: &'a str,
+}
+
+/// The answer to a round with `k`.
+#[derive(Serialize)]
+pub(super) struct SlateAnswer<'a> {
+    pub(super) round: &'a RawValue,
+    pub(super) slate: Vec<Place<'a>>,
+    pub(super) policy: &'a str,
+}
+
+/// One place of a slate.
+#[derive(Serialize)]
+pub(super) struct Place<'a> {
+    pub(super) action: &'a RawValue,
+    /// Given the places before it.
+    pub(super) propensity: f64,
 }
 
 /// The answers to the other lines.

@@ -42,7 +42,7 @@ use self::encode::Encoder;
 pub use self::{
     encode::{HASH_SEED, HASHED_INPUTS, OWN_INPUTS},
     rounds::Limits,
-    session::{MOST_ACTIONS, Session},
+    session::{MOST_ACTIONS, MOST_PLACES, Session},
 };
 use crate::{
     ScorerError,
@@ -113,7 +113,6 @@ pub struct Bandit {
     config: PolicyConfig,
     context: Encoder,
     features: Encoder,
-    space: Space,
     policy: Box<dyn Policy>,
     /// What decisions are made by; taken anew only when something was learned since, because it may be costly.
     snapshot: Option<Arc<dyn Snapshot>>,
@@ -125,8 +124,8 @@ impl Bandit {
     pub fn new(config: &PolicyConfig, seed: u64) -> Bandit {
         let config = PolicyConfig { seed, ..config.clone() };
         Bandit {
-            policy: policy::build(&config, &space(0, 0)),
-            space: space(0, 0),
+            // Inputs join when their name is first seen.
+            policy: policy::build(&config, &Space::default()),
             config,
             context: Encoder::default(),
             features: Encoder::default(),
@@ -171,30 +170,34 @@ impl Bandit {
         let actions = inputs.actions(candidates);
         let seen = ArrayView1::from(&inputs.context);
         let choice = policy::choose(&*snapshot, seen, &actions, &mut self.rng)?;
-        let decided = Decided {
-            id: actions[choice.index].tip.to_owned(),
-            features: actions[choice.index].features.to_vec(),
-            propensity: choice.propensity(),
-            context: inputs.context,
-        };
+        let decided = inputs.remember(&actions, &choice);
         Some((choice, decided))
+    }
+
+    /// Draws up to `k` of `candidates`, one after the other; see [`policy::choose_slate`]. Each has a reward of
+    /// its own.
+    pub fn decide_slate(
+        &mut self,
+        context: &[(Cow<'_, str>, Field<'_>)],
+        candidates: &[Candidate<'_>],
+        k: usize,
+    ) -> Vec<(Choice, Decided)> {
+        let inputs = self.inputs(context, candidates);
+        let snapshot = self.snapshot();
+        let actions = inputs.actions(candidates);
+        let seen = ArrayView1::from(&inputs.context);
+        let slate = policy::choose_slate(&*snapshot, seen, &actions, k, &mut self.rng);
+        slate.into_iter().map(|choice| (choice.clone(), inputs.remember(&actions, &choice))).collect()
     }
 
     /// Learns what came of a decision. Rewards may come in any order; `false` when it could not be learned
     /// from, because it is no finite number.
     pub fn settle(&mut self, decided: &Decided, reward: f64) -> bool {
         self.snapshot = None;
-        let fitting = |numbers: &[f64], width: usize| {
-            let mut numbers = numbers.to_vec();
-            numbers.resize(width, 0.0);
-            numbers
-        };
-        let context = fitting(&decided.context, self.space.context);
-        let features = fitting(&decided.features, self.space.action);
         reward.is_finite()
             && self.policy.learn(&Observation {
-                context: ArrayView1::from(&context),
-                action: Action { tip: &decided.id, group: &decided.id, features: &features },
+                context: ArrayView1::from(&decided.context),
+                action: Action { tip: &decided.id, group: &decided.id, features: &decided.features },
                 propensity: decided.propensity,
                 reward,
             })
@@ -221,14 +224,7 @@ impl Bandit {
     fn inputs(&mut self, context: &[(Cow<'_, str>, Field<'_>)], candidates: &[Candidate<'_>]) -> Inputs {
         let context = self.context.encode([context]);
         let features = self.features.encode(candidates.iter().map(|c| &c.features[..]));
-        let width = self.features.inputs();
-        // A policy's inputs are fixed once it has learned; those that join later are left out.
-        if self.policy.version() == 0 && (context.len(), width) != (self.space.context, self.space.action) {
-            self.space = space(context.len(), width);
-            self.policy = policy::build(&self.config, &self.space);
-            self.snapshot = None;
-        }
-        Inputs { context, features, width }
+        Inputs { context, features, width: self.features.inputs() }
     }
 }
 
@@ -247,10 +243,16 @@ impl Inputs {
         // Actions have no category here: each is a group of its own.
         actions.map(|(i, c)| Action { tip: &c.id, group: &c.id, features: row(i) }).collect()
     }
-}
 
-fn space(context: usize, action: usize) -> Space {
-    Space { context, action, groups: Vec::new() }
+    fn remember(&self, actions: &[Action<'_>], choice: &Choice) -> Decided {
+        let chosen = &actions[choice.index];
+        Decided {
+            context: self.context.clone(),
+            id: chosen.tip.to_owned(),
+            features: chosen.features.to_vec(),
+            propensity: choice.propensity(),
+        }
+    }
 }
 
 fn candidate(action: &NamedAction) -> Candidate<'_> {

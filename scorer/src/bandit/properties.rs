@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{
-    tests::{POLICIES, ask, say, session, through_json},
+    tests::{ask, say, session, through_json},
     *,
 };
 use crate::policy::PolicyName;
@@ -15,38 +15,48 @@ enum Act {
         word: u8,
         actions: u8,
         features: bool,
+        k: Option<u8>,
     },
     /// Rewards one of the rounds so far, known or not, settled or not.
     Reward {
         of: usize,
         reward: f64,
     },
+    /// The same, of a slate.
+    Rewards {
+        of: usize,
+        rewards: Vec<Option<f64>>,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
+    let k = prop_oneof![3 => Just(None), 1 => (1..4u8).prop_map(Some)];
+    let ask = (any::<i8>(), 0..4u8, 1..5u8, any::<bool>(), k);
+    let rewards = prop::collection::vec(prop::option::of(-3.0..3.0), 1..4);
     prop_oneof![
-        (any::<i8>(), 0..4u8, 1..5u8, any::<bool>()).prop_map(|(x, word, actions, features)| Act::Ask {
-            x,
-            word,
-            actions,
-            features
-        }),
-        (0..60usize, -3.0..3.0).prop_map(|(of, reward)| Act::Reward { of, reward }),
+        3 => ask.prop_map(|(x, word, actions, features, k)| Act::Ask { x, word, actions, features, k }),
+        2 => (0..60usize, -3.0..3.0).prop_map(|(of, reward)| Act::Reward { of, reward }),
+        1 => (0..60usize, rewards).prop_map(|(of, rewards)| Act::Rewards { of, rewards }),
     ]
 }
 
 fn line_of(act: &Act, round: usize) -> String {
     match act {
-        Act::Ask { x, word, actions, features } => {
+        Act::Ask { x, word, actions, features, k } => {
             let action = |i: u8| match features {
                 true => json!({"id": i, "features": {"size": i, format!("f{word}"): x}}),
                 false => json!({"id": i}),
             };
             let actions: Vec<Json> = (0..*actions).map(action).collect();
             let context = json!({"x": f64::from(*x) / 16.0, "word": word.to_string(), format!("n{word}"): 1});
-            json!({"round": round, "context": context, "actions": actions}).to_string()
+            let mut line = json!({"round": round, "context": context, "actions": actions});
+            if let Some(k) = k {
+                line["k"] = json!(k);
+            }
+            line.to_string()
         }
         Act::Reward { of, reward } => json!({"round": of, "reward": reward}).to_string(),
+        Act::Rewards { of, rewards } => json!({"round": of, "reward": rewards}).to_string(),
     }
 }
 
@@ -78,7 +88,7 @@ proptest! {
     fn to_save_and_load_and_go_on_equals_to_go_on(
         acts in prop::collection::vec(act(), 1..60),
         cut in any::<prop::sample::Index>(),
-        policy in prop::sample::select(&POLICIES[..]),
+        policy in prop::sample::select(&PolicyName::ALL[..]),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("saved");
@@ -102,7 +112,7 @@ proptest! {
     fn rewards_count_once_in_any_order_and_with_any_delay(
         order in Just((0..30usize).collect::<Vec<_>>()).prop_shuffle(),
         delay in 0..30usize,
-        policy in prop::sample::select(&POLICIES[..]),
+        policy in prop::sample::select(&PolicyName::ALL[..]),
     ) {
         let mut session = session(policy);
         let mut by_hand = Bandit::new(&PolicyConfig { name: policy, ..PolicyConfig::default() }, 7);
@@ -136,8 +146,8 @@ proptest! {
 
     #[test]
     fn no_line_ends_a_session_or_leaves_a_trace_when_refused(lines in prop::collection::vec(any_line(), 1..40)) {
-        let mut disturbed = session(PolicyName::LinTs);
-        let mut calm = session(PolicyName::LinTs);
+        let mut disturbed = session(PolicyConfig::default().name);
+        let mut calm = session(PolicyConfig::default().name);
         for line in &lines {
             let mut answer = Vec::new();
             disturbed.line(line, &mut answer);

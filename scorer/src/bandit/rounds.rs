@@ -43,8 +43,8 @@ pub(super) struct Rounds {
 #[derive(Debug)]
 struct Round {
     number: u64,
-    /// `None` once it has its reward.
-    waits: Option<Decided>,
+    /// One a place of the slate; empty once the reward has come.
+    waits: Vec<Decided>,
 }
 
 impl Rounds {
@@ -65,12 +65,12 @@ impl Rounds {
         self.limits
     }
 
-    /// Remembers a round, `None` for one that has its reward already. A key that comes again stands for the
-    /// newer round.
-    pub(super) fn add(&mut self, key: &str, waits: Option<Decided>) {
+    /// Remembers a round, with nothing for one that has its reward already. A key that comes again stands for
+    /// the newer round.
+    pub(super) fn add(&mut self, key: &str, waits: Vec<Decided>) {
         let number = self.next;
         self.next += 1;
-        self.bytes += waits.as_ref().map_or(0, size);
+        self.bytes += size(&waits);
         let key: Arc<str> = key.into();
         self.order.push_back((number, key.clone()));
         if let Some(before) = self.by_key.insert(key, Round { number, waits }) {
@@ -98,48 +98,58 @@ impl Rounds {
         self.by_key.get(key).is_some_and(|round| round.number == number)
     }
 
-    /// Gives out what a round remembered; from then on it is settled.
-    pub(super) fn take(&mut self, key: &str) -> Result<Decided, NotWaiting> {
-        let round = self.by_key.get_mut(key).ok_or(NotWaiting::Unknown)?;
-        let decided = round.waits.take().ok_or(NotWaiting::Settled)?;
-        self.bytes -= size(&decided);
-        Ok(decided)
+    /// How many rewards a round waits for.
+    pub(super) fn waiting(&self, key: &str) -> Result<usize, NotWaiting> {
+        match self.by_key.get(key).map(|round| round.waits.len()) {
+            None => Err(NotWaiting::Unknown),
+            Some(0) => Err(NotWaiting::Settled),
+            Some(places) => Ok(places),
+        }
+    }
+
+    /// Gives out what a round remembered, which then is settled; nothing where it does not wait.
+    pub(super) fn take(&mut self, key: &str) -> Vec<Decided> {
+        let waits =
+            self.by_key.get_mut(key).map(|round| std::mem::take(&mut round.waits)).unwrap_or_default();
+        self.bytes -= size(&waits);
+        waits
     }
 
     /// The rounds, oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Option<&Decided>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[Decided])> {
         let standing = self.order.iter().filter(|(number, key)| self.stands(*number, key));
-        standing.filter_map(|(_, key)| Some((&**key, self.by_key.get(key)?.waits.as_ref())))
+        standing.filter_map(|(_, key)| Some((&**key, &self.by_key.get(key)?.waits[..])))
     }
 
     fn forget(&mut self, round: Round) {
-        if let Some(decided) = round.waits {
-            self.bytes -= size(&decided);
-            self.dropped += 1;
-        }
+        self.bytes -= size(&round.waits);
+        self.dropped += u64::from(!round.waits.is_empty());
     }
 }
 
-fn size(decided: &Decided) -> usize {
-    let numbers = decided.context.len() + decided.features.len();
-    size_of::<Decided>() + numbers * size_of::<f64>() + decided.id.len()
+fn size(waits: &[Decided]) -> usize {
+    let one = |d: &Decided| {
+        size_of::<Decided>() + (d.context.len() + d.features.len()) * size_of::<f64>() + d.id.len()
+    };
+    waits.iter().map(one).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decided(id: &str) -> Option<Decided> {
-        Some(Decided { context: vec![0.0; 4], id: id.into(), features: Vec::new(), propensity: 0.5 })
+    fn decided(id: &str) -> Vec<Decided> {
+        vec![Decided { context: vec![0.0; 4], id: id.into(), features: Vec::new(), propensity: 0.5 }]
     }
 
     #[test]
     fn the_first_reward_settles_and_later_ones_are_told_apart_from_unknown_rounds() {
         let mut rounds = Rounds::new(Limits::default());
         rounds.add("1", decided("a"));
-        assert_eq!(rounds.take("1").map(|d| d.id), Ok("a".into()));
-        assert_eq!(rounds.take("1"), Err(NotWaiting::Settled));
-        assert_eq!(rounds.take("2"), Err(NotWaiting::Unknown));
+        assert_eq!(rounds.waiting("1"), Ok(1));
+        assert_eq!(rounds.take("1")[0].id, "a");
+        assert_eq!(rounds.waiting("1"), Err(NotWaiting::Settled));
+        assert_eq!(rounds.waiting("2"), Err(NotWaiting::Unknown));
         assert_eq!(rounds.bytes, 0);
     }
 
@@ -150,8 +160,8 @@ mod tests {
             rounds.add(key, decided(key));
         }
         assert_eq!(rounds.dropped(), 1);
-        assert_eq!(rounds.take("1"), Err(NotWaiting::Unknown));
-        assert!(rounds.take("3").is_ok() && rounds.take("2").is_ok());
+        assert_eq!(rounds.waiting("1"), Err(NotWaiting::Unknown));
+        assert_eq!((rounds.take("3").len(), rounds.take("2").len()), (1, 1));
         rounds.add("4", decided("4"));
         assert_eq!(rounds.dropped(), 1, "settled rounds are no loss");
     }
@@ -163,7 +173,7 @@ mod tests {
             rounds.add(key, decided(id));
         }
         assert_eq!(rounds.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["1", "3"]);
-        assert_eq!((rounds.dropped(), rounds.take("1").map(|d| d.id)), (2, Ok("c".into())));
+        assert_eq!((rounds.dropped(), &rounds.take("1")[0].id[..]), (2, "c"));
         for _ in 0..1_000 {
             rounds.add("3", decided("e"));
         }
@@ -172,7 +182,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_bytes_too() {
-        let one = size(&decided("x").unwrap());
+        let one = size(&decided("x"));
         let mut rounds = Rounds::new(Limits { rounds: 100, bytes: 3 * one });
         for i in 0..10 {
             rounds.add(&i.to_string(), decided("x"));

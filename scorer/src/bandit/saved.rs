@@ -16,11 +16,10 @@ use super::{
     Bandit, Decided, Session,
     encode::{Encoder, Key},
     rounds::Rounds,
-    space,
 };
 use crate::{
     ScorerError,
-    policy::{self, PolicyConfig, PolicyName},
+    policy::{self, PolicyConfig, PolicyName, Space},
 };
 
 const MAGIC: &[u8; 8] = b"KAIROSBD";
@@ -30,12 +29,7 @@ const HEAD: usize = 8 + 4 + 8;
 pub(super) fn of_session(session: &Session) -> Vec<u8> {
     let rounds = session.rounds.iter().map(|(key, waits)| SavedRound {
         key: key.to_owned(),
-        waits: waits.map(|d| SavedDecided {
-            context: d.context.clone(),
-            id: d.id.clone(),
-            features: d.features.clone(),
-            propensity: d.propensity,
-        }),
+        waits: waits.iter().map(decided_message).collect(),
     });
     let message = SavedSession {
         bandit: Some(bandit_message(&session.bandit)),
@@ -52,18 +46,26 @@ pub(super) fn to_session(session: &mut Session, bytes: &[u8]) -> Result<(), Scor
     let bandit = bandit_of(bandit, session.bandit.config.name)?;
     let mut rounds = Rounds::new(session.rounds.limits());
     for round in saved.rounds {
-        let waits = round.waits.map(|d| Decided {
-            context: d.context,
-            id: d.id,
-            features: d.features,
-            propensity: d.propensity,
-        });
-        rounds.add(&round.key, waits);
+        rounds.add(&round.key, round.waits.into_iter().map(decided_of).collect());
     }
     // Those that found no room just now, because this session's limits are narrower, are dropped as well.
     rounds.set_dropped(rounds.dropped() + saved.dropped);
     *session = Session { bandit, rounds };
     Ok(())
+}
+
+fn decided_message(decided: &Decided) -> SavedDecided {
+    SavedDecided {
+        context: decided.context.clone(),
+        id: decided.id.clone(),
+        features: decided.features.clone(),
+        propensity: decided.propensity,
+    }
+}
+
+fn decided_of(saved: SavedDecided) -> Decided {
+    let SavedDecided { context, id, features, propensity } = saved;
+    Decided { context, id, features, propensity }
 }
 
 pub(super) fn of_bandit(bandit: &Bandit) -> Vec<u8> {
@@ -117,8 +119,6 @@ fn bandit_message(bandit: &Bandit) -> SavedBandit {
         features: Some(encoder_message(&bandit.features)),
         rng_seed: bandit.rng.get_seed().to_vec(),
         rng_position: bandit.rng.get_word_pos().to_string(),
-        context_inputs: bandit.space.context as u64,
-        action_inputs: bandit.space.action as u64,
     }
 }
 
@@ -126,24 +126,18 @@ fn bandit_of(saved: SavedBandit, policy: PolicyName) -> Result<Bandit, ScorerErr
     let config: PolicyConfig = serde_json::from_str(&saved.config)
         .map_err(|e| ScorerError::Snapshot(format!("its settings are not understood: {e}")))?;
     if config.name != policy {
-        let named = |name: PolicyName| serde_json::to_string(&name).unwrap_or_default();
         return Err(ScorerError::Snapshot(format!(
-            "it is of policy {} and this one is {}; start with that policy",
-            named(config.name),
-            named(policy)
+            "it is of policy `{}` and this one is `{policy}`; start with `--policy {}`",
+            config.name, config.name
         )));
     }
     let (context, features) = (encoder_of(saved.context)?, encoder_of(saved.features)?);
-    let inputs = |count: u64, of: &Encoder| usize::try_from(count).ok().filter(|n| *n <= of.inputs());
-    let context_inputs = inputs(saved.context_inputs, &context).ok_or_else(|| damaged("its inputs"))?;
-    let action_inputs = inputs(saved.action_inputs, &features).ok_or_else(|| damaged("its inputs"))?;
-    let space = space(context_inputs, action_inputs);
-    let mut policy = policy::build(&config, &space);
+    let mut policy = policy::build(&config, &Space::default());
     policy.load(&saved.policy)?;
     let seed = <[u8; 32]>::try_from(saved.rng_seed).map_err(|_| damaged("its random seed"))?;
     let mut rng = ChaCha8Rng::from_seed(seed);
     rng.set_word_pos(u128::from_str(&saved.rng_position).map_err(|e| damaged(&e.to_string()))?);
-    Ok(Bandit { config, context, features, space, policy, snapshot: None, rng })
+    Ok(Bandit { config, context, features, policy, snapshot: None, rng })
 }
 
 fn encoder_message(encoder: &Encoder) -> SavedEncoder {
@@ -173,9 +167,9 @@ struct SavedSession {
 struct SavedRound {
     #[prost(string, tag = "1")]
     key: String,
-    /// Absent once the reward has come.
-    #[prost(message, optional, tag = "2")]
-    waits: Option<SavedDecided>,
+    /// One a place of the slate; none once the reward has come.
+    #[prost(message, repeated, tag = "2")]
+    waits: Vec<SavedDecided>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -206,10 +200,6 @@ struct SavedBandit {
     /// A number of 68 bits, in decimal.
     #[prost(string, tag = "6")]
     rng_position: String,
-    #[prost(uint64, tag = "7")]
-    context_inputs: u64,
-    #[prost(uint64, tag = "8")]
-    action_inputs: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

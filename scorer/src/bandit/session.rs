@@ -1,25 +1,30 @@
 //! A bandit that is spoken to in lines of JSON.
 
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
+use hashbrown::HashSet;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Bandit, Candidate,
-    lines::{ActionLine, Answer, Done, Line, Refused, key},
+    Bandit, Candidate, Fields,
+    lines::{ActionLine, Answer, Done, Line, Place, Refused, Reward, SlateAnswer, key},
     rounds::{Limits, NotWaiting, Rounds},
     saved,
 };
-use crate::{ScorerError, policy::PolicyConfig};
+use crate::{
+    ScorerError,
+    policy::{Choice, PolicyConfig},
+};
 
 /// Most actions of one round.
 pub const MOST_ACTIONS: usize = 10_000;
+/// Most places of a slate.
+pub const MOST_PLACES: usize = 100;
 /// Most bytes of the id of a round or an action.
 const MOST_KEY_BYTES: usize = 1_024;
 
@@ -29,6 +34,8 @@ const MOST_KEY_BYTES: usize = 1_024;
 /// |---|---|
 /// | `{"round":t,"context":{…},"actions":[{"id":…,"features":{…}},…]}` | `{"round":t,"action":…,"propensity":…,"distribution":[…],"policy":…}` |
 /// | `{"round":t,"reward":r}` | nothing |
+/// | a round with `"k":n` | `{"round":t,"slate":[{"action":…,"propensity":…},…],"policy":…}` |
+/// | `{"round":t,"reward":[r,…]}` for such a round | nothing |
 /// | `{"save":"FILE"}` | `{"saved":"FILE"}` |
 /// | `{"load":"FILE"}` | `{"loaded":"FILE"}` |
 /// | an empty line | nothing |
@@ -75,46 +82,21 @@ impl Session {
     }
 
     fn follow(&mut self, line: Line<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        match line {
-            Line {
-                round: Some(round),
-                context,
-                actions: Some(actions),
-                reward: None,
-                save: None,
-                load: None,
-            } => {
+        let Line { round, context, actions, k, reward, save, load } = line;
+        match (round, actions, reward, save, load) {
+            (Some(round), Some(actions), None, None, None) => {
                 let context = context.map(|c| c.0).unwrap_or_default();
-                self.decide(round, &context, &actions, out)
+                self.decide(round, &context, actions, k, out)
             }
-            Line {
-                round: Some(round),
-                reward: Some(reward),
-                context: None,
-                actions: None,
-                save: None,
-                load: None,
-            } => self.reward(round, reward),
-            Line {
-                save: Some(file),
-                round: None,
-                context: None,
-                actions: None,
-                reward: None,
-                load: None,
-            } => {
+            (Some(round), None, Some(reward), None, None) if context.is_none() && k.is_none() => {
+                self.reward(round, reward)
+            }
+            (None, None, None, Some(file), None) if context.is_none() && k.is_none() => {
                 self.save(Path::new(&file)).map_err(|e| e.to_string())?;
                 write(out, &Done::Saved(&file));
                 Ok(())
             }
-            Line {
-                load: Some(file),
-                round: None,
-                context: None,
-                actions: None,
-                reward: None,
-                save: None,
-            } => {
+            (None, None, None, None, Some(file)) if context.is_none() && k.is_none() => {
                 self.load(Path::new(&file)).map_err(|e| e.to_string())?;
                 write(out, &Done::Loaded(&file));
                 Ok(())
@@ -126,41 +108,50 @@ impl Session {
     fn decide(
         &mut self,
         round: &RawValue,
-        context: &super::Fields<'_>,
-        actions: &[ActionLine<'_>],
+        context: &Fields<'_>,
+        actions: Vec<ActionLine<'_>>,
+        k: Option<usize>,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
         let round_key = known_by(round, "`round`")?;
         if actions.is_empty() || actions.len() > MOST_ACTIONS {
             return Err(format!("`actions` has {} entries; it needs 1 to {MOST_ACTIONS}", actions.len()));
         }
-        let mut ids = HashSet::with_capacity(actions.len());
+        let mut known = HashSet::with_capacity(actions.len());
+        let mut ids = Vec::with_capacity(actions.len());
         let mut candidates = Vec::with_capacity(actions.len());
         for action in actions {
             let id = known_by(action.id, "the `id` of an action")?;
-            if !ids.insert(id.clone()) {
+            if !known.insert(id.clone()) {
                 return Err(format!("the action {} stands there twice; name each once", action.id));
             }
-            let features = action.features.as_ref().map(|f| f.0.clone()).unwrap_or_default();
-            candidates.push(Candidate { id, features });
+            ids.push(action.id);
+            candidates.push(Candidate { id, features: action.features.map(|f| f.0).unwrap_or_default() });
         }
-        let (choice, decided) =
+        let policy = self.bandit.name();
+        if let Some(k) = k {
+            if !(1..=MOST_PLACES).contains(&k) {
+                return Err(format!("`k` is {k}; it must be 1 to {MOST_PLACES}"));
+            }
+            let (choices, waits): (Vec<_>, Vec<_>) =
+                self.bandit.decide_slate(context, &candidates, k).into_iter().unzip();
+            self.rounds.add(&round_key, waits);
+            let place = |c: &Choice| Place { action: ids[c.index], propensity: c.propensity() };
+            write(out, &SlateAnswer { round, slate: choices.iter().map(place).collect(), policy });
+            return Ok(());
+        }
+        let (choice, waits) =
             self.bandit.decide(context, &candidates).ok_or("there is no action to choose from")?;
-        self.rounds.add(&round_key, Some(decided));
-        let answer = Answer {
-            round,
-            action: actions[choice.index].id,
-            propensity: choice.propensity(),
-            distribution: &choice.distribution.propensities,
-            policy: self.bandit.name(),
-        };
-        write(out, &answer);
+        self.rounds.add(&round_key, vec![waits]);
+        let (action, propensity) = (ids[choice.index], choice.propensity());
+        let distribution = &choice.distribution.propensities[..];
+        write(out, &Answer { round, action, propensity, distribution, policy });
         Ok(())
     }
 
-    fn reward(&mut self, round: &RawValue, reward: f64) -> Result<(), String> {
+    fn reward(&mut self, round: &RawValue, reward: Reward) -> Result<(), String> {
         let key = known_by(round, "`round`")?;
-        let decided = self.rounds.take(&key).map_err(|why| match why {
+        let places = self.rounds.waiting(&key).map_err(|why| match why {
             NotWaiting::Settled => {
                 format!("round {round} has its reward already; the first one counts and this one changed nothing")
             }
@@ -169,7 +160,22 @@ impl Session {
                 self.rounds.limits().rounds
             ),
         })?;
-        if self.bandit.settle(&decided, reward) { Ok(()) } else { Err("the reward was not learned".into()) }
+        let rewards = match reward {
+            Reward::One(reward) => vec![Some(reward)],
+            Reward::Each(rewards) => rewards,
+        };
+        if rewards.len() != places {
+            return Err(format!(
+                "round {round} chose {places} and this is {} rewards; give as many, null where one is not known",
+                rewards.len()
+            ));
+        }
+        for (decided, reward) in self.rounds.take(&key).iter().zip(rewards) {
+            if let Some(reward) = reward {
+                self.bandit.settle(decided, reward);
+            }
+        }
+        Ok(())
     }
 
     /// Writes everything to a file, which appears whole or not at all.
@@ -206,7 +212,7 @@ impl Session {
     }
 }
 
-const FORMS: &str = r#"{"round":…,"context":{…},"actions":[{"id":…},…]}, {"round":…,"reward":…}, {"save":"FILE"} and {"load":"FILE"}"#;
+const FORMS: &str = r#"{"round":…,"context":{…},"actions":[{"id":…},…]} (with "k":n for a slate), {"round":…,"reward":…}, {"save":"FILE"} and {"load":"FILE"}"#;
 
 fn not_a_line(e: &serde_json::Error) -> String {
     format!("the line cannot be read: {e}; a line is one of {FORMS}")

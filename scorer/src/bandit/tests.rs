@@ -3,8 +3,6 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::policy::PolicyName;
 
-pub(super) const POLICIES: [PolicyName; 3] = [PolicyName::LinTs, PolicyName::LinUcb, PolicyName::Uniform];
-
 pub(super) fn session(name: PolicyName) -> Session {
     Session::new(&PolicyConfig { name, ..PolicyConfig::default() }, 7, Limits::default())
 }
@@ -72,7 +70,7 @@ fn lines_that_cannot_be_followed_say_why() {
         ("hello", "expected value at line 1 column 1"),
         (r#"{"round":1"#, "EOF while parsing"),
         (r#"{"round":1,"reward":1e999}"#, "number out of range"),
-        (r#"{"round":1,"reward":"good"}"#, "expected f64"),
+        (r#"{"round":1,"reward":"good"}"#, "`reward` is a finite number"),
         (r#"{"round":1,"contxt":{},"actions":[{"id":1}]}"#, "unknown field `contxt`"),
         (
             r#"{"round":1,"context":{"a":[1]},"actions":[{"id":1}]}"#,
@@ -92,6 +90,45 @@ fn lines_that_cannot_be_followed_say_why() {
     let mut out = Vec::new();
     session.line(b"{\"round\":\xff}", &mut out);
     assert!(String::from_utf8(out).unwrap().contains("not UTF-8"));
+}
+
+#[test]
+fn a_slate_has_each_action_once_and_a_reward_for_each_place() {
+    let mut session = session(PolicyName::LinTs);
+    let actions = json!([{"id": 1}, {"id": 2}, {"id": 3}]);
+    let answer = ask(&mut session, &json!({"round": 1, "k": 2, "actions": actions}));
+    let slate = answer["slate"].as_array().unwrap();
+    assert_eq!(slate.len(), 2);
+    assert_ne!(slate[0]["action"], slate[1]["action"]);
+    assert!(slate.iter().all(|place| place["propensity"].as_f64().unwrap() > 0.0));
+    let refused = ask(&mut session, &json!({"round": 1, "reward": 1}));
+    assert!(refused["error"].as_str().unwrap().contains("chose 2 and this is 1 rewards"), "{refused}");
+    assert_eq!(ask(&mut session, &json!({"round": 1, "reward": [null, 0.5]})), Json::Null);
+    assert_eq!(session.bandit().learned(), 1);
+    let refused = ask(&mut session, &json!({"round": 1, "reward": [1, 1]}));
+    assert!(refused["error"].as_str().unwrap().contains("already"), "{refused}");
+    // More places than actions: all of them, in some order.
+    let all = ask(&mut session, &json!({"round": 2, "k": 9, "actions": actions}));
+    assert_eq!(all["slate"].as_array().unwrap().len(), 3);
+    assert_eq!(all["slate"][2]["propensity"], 1.0);
+    let none = ask(&mut session, &json!({"round": 3, "k": 0, "actions": actions}));
+    assert!(none["error"].as_str().unwrap().contains("`k` is 0"), "{none}");
+}
+
+#[test]
+fn an_action_first_seen_after_a_load_is_judged_as_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("saved");
+    for name in PolicyName::ALL {
+        let mut session = session(name);
+        ask(&mut session, &json!({"round": 0, "context": {"x": 0, "kind": "a"}, "actions": [{"id": 0}]}));
+        ask(&mut session, &json!({"round": 0, "reward": 0}));
+        session.save(&file).unwrap();
+        let mut loaded = Session::new(&session.bandit.config, 1, Limits::default());
+        loaded.load(&file).unwrap();
+        let two = json!({"round": 1, "context": {"x": 0.5, "kind": "a"}, "actions": [{"id": 0}, {"id": 1}]});
+        assert_eq!(ask(&mut session, &two), ask(&mut loaded, &two), "{name}");
+    }
 }
 
 #[test]
@@ -174,7 +211,10 @@ fn files_of_others_are_refused_and_change_nothing() {
         Limits::default(),
     );
     let answer = ask(&mut other, &json!({"load": file}));
-    assert!(answer["error"].as_str().unwrap().contains("it is of policy \"linucb\""), "{answer}");
+    assert!(
+        answer["error"].as_str().unwrap().contains("it is of policy `linucb` and this one is `uniform`"),
+        "{answer}"
+    );
     assert_eq!(saved::of_session(&session), whole);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
 }

@@ -18,6 +18,9 @@ struct Saved {
     reward_sum: f64,
     #[prost(message, repeated, tag = "6")]
     groups: Vec<SavedGroup>,
+    /// What a group begins with.
+    #[prost(uint32, repeated, tag = "7")]
+    start: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -51,20 +54,35 @@ impl Linear {
                 columns: group.columns.to_numbers(),
             }
         });
-        Saved { learned: self.learned, reward_sum: self.reward_sum, groups: groups.collect() }.encode_to_vec()
+        Saved {
+            learned: self.learned,
+            reward_sum: self.reward_sum,
+            groups: groups.collect(),
+            start: self.start.to_numbers(),
+        }
+        .encode_to_vec()
     }
 
     pub(in crate::policy) fn load(&mut self, state: &[u8]) -> Result<(), ScorerError> {
         let damaged = |why: String| ScorerError::Snapshot(format!("the saved policy cannot be read: {why}"));
         let saved = Saved::decode(state).map_err(|e| damaged(e.to_string()))?;
+        let start = Columns::from_numbers(&saved.start)
+            .ok_or_else(|| damaged("what a group begins with is not whole".into()))?;
+        let start = Arc::new(start);
         let mut groups = BTreeMap::new();
         for group in saved.groups {
             let name: Arc<str> = group.name.as_str().into();
-            let read = restored(group)
+            let mut read = restored(group)
                 .ok_or_else(|| damaged(format!("the numbers of group `{name}` are not whole")))?;
+            if read.columns == start {
+                // Groups of one shape share it.
+                read.columns = start.clone();
+            }
             groups.insert(name, read);
         }
         self.groups = groups;
+        self.start = start;
+        self.fresh_rows = None;
         self.learned = saved.learned;
         self.reward_sum = saved.reward_sum;
         Ok(())
