@@ -166,6 +166,37 @@ pub trait Recommends: Send + Sync + 'static {
     async fn explain(&self, impression: &str) -> Result<serde_json::Value, ApiError>;
 }
 
+/// The policies: their snapshots, and which of them chooses.
+#[async_trait]
+pub trait Policies: Send + Sync + 'static {
+    /// `{"snapshots": […], "changes": […]}`, both oldest first.
+    ///
+    /// # Errors
+    /// [`ApiError::Unavailable`] when the log cannot be read.
+    async fn list(&self) -> Result<serde_json::Value, ApiError>;
+
+    /// Lets the shadow serve if it meets every condition and this is no dry run; `by` asked for it. The answer
+    /// says whether it serves now (`promoted`) and each condition with what was found and what is wanted.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] when the shadow changed meanwhile, [`ApiError::Unavailable`] when nothing learns
+    /// in this process or the log takes nothing.
+    async fn promote(&self, by: &str, dry_run: bool) -> Result<serde_json::Value, ApiError>;
+
+    /// Lets an earlier snapshot serve and says which.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] when there is no such snapshot; else as [`Policies::promote`].
+    async fn rollback(&self, by: &str, version: Option<u64>) -> Result<serde_json::Value, ApiError>;
+
+    /// Registers a snapshot that training left in the data directory under this name.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] for a name that is none or a file that is no snapshot; else as
+    /// [`Policies::promote`].
+    async fn register(&self, file: &str) -> Result<(), ApiError>;
+}
+
 /// What is kept about a person.
 #[async_trait]
 pub trait People: Send + Sync + 'static {

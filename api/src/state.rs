@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{
     observe::RequestIds,
-    ports::{FeatureReads, Health, People, Recommends},
+    ports::{FeatureReads, Health, People, Policies, Recommends},
 };
 
 /// Everything the routes talk to. Cheap to clone.
@@ -17,6 +17,8 @@ pub struct AppState {
     pub features: Arc<dyn FeatureReads>,
     /// Tips, reactions, explanations.
     pub recommends: Arc<dyn Recommends>,
+    /// Which policy chooses.
+    pub policies: Arc<dyn Policies>,
     /// What is kept about a person.
     pub people: Arc<dyn People>,
     /// The state of each part of this process.

@@ -398,6 +398,10 @@ async fn each_scope_opens_its_own_routes() {
         ("GET", "/v1/impressions/x", "ra"),
         ("POST", "/v1/recommend", "ta"),
         ("POST", "/v1/feedback", "ta"),
+        ("GET", "/v1/policies", "ra"),
+        ("POST", "/v1/policies/promote", "a"),
+        ("POST", "/v1/policies/rollback", "a"),
+        ("POST", "/v1/policies/register", "a"),
         ("GET", "/v1/users/x/export", "a"),
         ("DELETE", "/v1/users/x", "a"),
     ] {
@@ -418,6 +422,25 @@ async fn each_scope_opens_its_own_routes() {
     for path in ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"] {
         assert_eq!(get(&router, path).await.status, StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test]
+async fn policies_are_listed_promoted_and_rolled_back_in_the_name_of_the_caller() {
+    let (_, router) = open();
+    assert_eq!(get(&router, "/v1/policies").await.json()["snapshots"], json!([]));
+    let dry = post(&router, "/v1/policies/promote", r#"{"dry_run": true}"#).await.json();
+    assert_eq!(dry, json!({"promoted": false, "by": "local"}));
+    let back = post(&router, "/v1/policies/rollback", r#"{"version": 7}"#).await.json();
+    assert_eq!(back["version"], 7);
+    assert!(post(&router, "/v1/policies/rollback", "{}").await.json()["version"].is_null());
+    let none = post(&router, "/v1/policies/rollback", r#"{"version": 0}"#).await;
+    assert_eq!((none.status, none.message().as_str()), (StatusCode::BAD_REQUEST, "there is no version 0"));
+    let known = post(&router, "/v1/policies/register", r#"{"file": "known"}"#).await;
+    assert_eq!(known.status, StatusCode::NO_CONTENT);
+    let none = post(&router, "/v1/policies/register", r#"{"file": "x"}"#).await;
+    assert_eq!(none.status, StatusCode::BAD_REQUEST);
+    let typo = post(&router, "/v1/policies/promote", r#"{"dry": true}"#).await;
+    assert_eq!(typo.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ pub enum Command {
     /// Policies and their snapshots
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
+    /// Teach a policy from the log and register its snapshot; write a training set of logged decisions
+    Train(commands::train::TrainArgs),
     /// What other policies would have earned, by the decisions in the log or in any file of logged decisions
     Evaluate(commands::evaluate::EvaluateArgs),
     /// The policies for any program: choices and rewards as JSON lines, or one pass over a reward table
@@ -121,6 +123,9 @@ mod tests {
             "evaluate --json --seed 3",
             "evaluate --logs rows.jsonl --policy linucb --html report.html",
             "evaluate --logs rows.jsonl --clip inf --switch 5 --folds 3 --resamples 500",
+            "train --policy linucb --output set.parquet --from 2020-01-01T00:00:00Z --feature work.n_1h",
+            "policy promote --dry-run --json",
+            "policy rollback 1200 --url http://127.0.0.1:1",
             "explain 00 --json",
             "bandit --stdio --policy uniform --seed 3 --rounds 10",
             "bandit run --data table.csv --policy lints --seed 3 --seeds 2 --in-order --log l.jsonl --json",

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod features;
 pub mod keys;
 pub mod policy;
+pub mod train;
 pub mod udf;
 pub mod users;
 

@@ -50,6 +50,8 @@ pub struct Settings {
     pub verify: Verify,
     /// How tips are chosen and learned.
     pub scorer: ScorerConfig,
+    /// Training by night.
+    pub train: Train,
     /// Limits on callers.
     pub limits: Limits,
     /// How long the log keeps what.
@@ -188,6 +190,16 @@ pub struct Verify {
     pub per_minute: u32,
 }
 
+/// `[train]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Hour of the day in UTC, 0 to 23, at which the shadow is trained anew; unset for never.
+    pub hour: Option<u8>,
+    /// Days before that of which it learns; unset for all there are in the log.
+    pub days: Option<u32>,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -268,6 +280,11 @@ impl Settings {
     pub fn views_dirs(&self) -> Vec<PathBuf> {
         let with_functions = Folder::new(&self.udfs_dir()).views();
         self.views.dirs.iter().cloned().chain(with_functions.is_dir().then_some(with_functions)).collect()
+    }
+
+    /// Where trained policies and training sets are left, and how far a training has come.
+    pub fn training_dir(&self) -> PathBuf {
+        self.data.dir.join("training")
     }
 
     /// Where the hashed API keys are.

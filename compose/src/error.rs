@@ -14,6 +14,9 @@ pub enum Error {
     /// Something outside the command is in the way: a held lock, a taken port, a server that does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// What was asked for is not fit to be done yet; what is missing was printed.
+    #[error("{0}")]
+    Refused(String),
     /// Stored data is wrong, or a part failed in a way it should not; a person must look.
     #[error("{0}")]
     Broken(String),
@@ -23,12 +26,14 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The exit status of the process: 2 wrong setting, 3 wrong input, 4 try again later, 1 anything else.
+    /// The exit status of the process: 2 wrong setting, 3 wrong input, 4 try again later, 5 conditions not met,
+    /// 1 anything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Error::Setting(_) => 2,
             Error::Input(_) => 3,
             Error::Unavailable(_) => 4,
+            Error::Refused(_) => 5,
             Error::Broken(_) => 1,
         })
     }

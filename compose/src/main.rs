@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`cli`], [`config`], [`roles`] | what is asked for: command line, settings, the table of roles |
 //! | [`parts`], [`process`], [`ports`] | what is started: parts opened, tasks run, joined to the routes |
-//! | [`run`], [`serve`], [`watch`] | `kairos run`, and what watches it |
+//! | [`run`], [`serve`], [`watch`], [`nightly`] | `kairos run`, what watches it, what trains by night |
 //! | [`demo`] | simulated people on the real program |
 //! | [`replay`] | signals from files |
 //! | [`bench`] | measurements beside their references |
@@ -21,6 +21,7 @@ mod config;
 mod demo;
 mod error;
 mod logs;
+mod nightly;
 mod parts;
 mod ports;
 mod process;
@@ -76,7 +77,8 @@ async fn execute(settings: config::Settings, command: Command) -> Result<()> {
         Command::Replay(arguments) => replay::run(&settings, arguments).await,
         Command::Features(command) => commands::features::run(&settings, command).await,
         Command::Udf(command) => commands::udf::run(&settings, &command),
-        Command::Policy(command) => commands::policy::run(&settings, &command),
+        Command::Policy(command) => commands::policy::run(&settings, command).await,
+        Command::Train(arguments) => commands::train::run(&settings, arguments).await,
         Command::Evaluate(arguments) => commands::evaluate::run(&settings, &arguments),
         Command::Bandit(arguments) => commands::bandit::run(arguments),
         Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),

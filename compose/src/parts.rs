@@ -138,15 +138,13 @@ impl Scoring {
     pub fn open(settings: &Settings, core: &Core, features: &FeatureStore) -> Result<Scoring> {
         let config = settings.scorer.clone();
         let tips = Arc::new(tips(settings)?);
-        let layout = Arc::new(Layout::new(&config.context, &tips).map_err(refused)?);
+        let layout = Arc::new(layout(settings, &tips)?);
         let source = ContextFeatures::new(features.clone(), layout.features_to_read())
             .map_err(|e| Error::Setting(format!("tips and scorer.context name features: {e}")))?;
         let memory = Arc::new(Memory::new(config.remembered_impressions));
         memory.rebuild(&*core.log)?;
-        let brief = Arc::new(brief(settings, &tips, layout.clone(), features.registry()));
-        let now = (core.clock)();
-        let mut learning = Learning::open(core.log.clone(), &config, brief, now).map_err(refused)?;
-        learning.catch_up()?;
+        let brief = brief(settings, &tips, layout.clone(), features.registry());
+        let learning = learning(settings, core, brief)?;
         let joiner = Joiner::new(core.log.clone(), &config.learn, memory.clone(), core.clock.clone())?;
         let parts = decide::Parts {
             catalogue: tips.clone(),
@@ -160,6 +158,20 @@ impl Scoring {
         let scorer = Scorer::new(config, parts).map_err(refused)?;
         Ok(Scoring { tips, scorer, memory, joiner, learning })
     }
+}
+
+/// The policies, taught all that is in the log.
+pub fn learning(settings: &Settings, core: &Core, brief: Brief) -> Result<Learning> {
+    let now = (core.clock)();
+    let mut learning =
+        Learning::open(core.log.clone(), &settings.scorer, Arc::new(brief), now).map_err(refused)?;
+    learning.catch_up()?;
+    Ok(learning)
+}
+
+/// What policies decide by.
+pub fn layout(settings: &Settings, tips: &TipCatalogue) -> Result<Layout> {
+    Layout::new(&settings.scorer.context, tips).map_err(refused)
 }
 
 /// What every learner is told beside its policy.

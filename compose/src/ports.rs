@@ -6,10 +6,12 @@
 //! | [`scoring`] | features for the scorer, and its way into the log |
 //! | [`tips`] | recommendations for the routes |
 //! | [`people`] | export and erasure |
+//! | [`policies`] | snapshots, promotion, return |
 //! | [`health`] | readiness |
 
 pub mod features;
 pub mod health;
 pub mod people;
+pub mod policies;
 pub mod scoring;
 pub mod tips;

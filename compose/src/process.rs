@@ -18,8 +18,9 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     config::Settings,
     error::{Error, Result},
+    nightly::Nightly,
     parts::{Core, Features, Scoring},
-    ports::{features::Reads, health, people::Everywhere, tips::Tips},
+    ports::{features::Reads, health, people::Everywhere, policies::Registry, tips::Tips},
     watch,
 };
 
@@ -29,6 +30,7 @@ const LEARNER: &str = "policy";
 const QUALITY: &str = "quality";
 const VERIFY: &str = "verify";
 const HOUSEKEEPING: &str = "retention";
+const TRAINING: &str = "training";
 /// How often the log is looked through for what need not be kept.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 /// How often history is tidied up.
@@ -45,6 +47,8 @@ pub struct Tasks {
     pub score: bool,
     /// What drops what is too old.
     pub retention: bool,
+    /// What trains the shadow by night.
+    pub train: bool,
 }
 
 /// Tasks under way.
@@ -93,6 +97,7 @@ pub fn start_full(
     let state = api::AppState {
         features: Arc::new(Reads::new(store.clone())),
         recommends: Arc::new(Tips::new(scoring.scorer.clone(), core.log.clone(), seed)),
+        policies: Arc::new(Registry::new(core.log.clone(), &scoring, settings.training_dir(), seed)),
         people: Arc::new(Everywhere::new(
             core.log.clone(),
             store.history().clone(),
@@ -110,7 +115,12 @@ pub fn start_full(
     };
     let app = api::router(state, gate, ingestion(settings, &core, gate));
     let (tips, scorer) = (scoring.tips.clone(), scoring.scorer.clone());
-    let process = Process::start(core, health, tasks, Some(features), Some(scoring));
+    let nightly = Nightly::new(settings, &core, &scoring, store.registry()).filter(|_| tasks.train);
+    let mut process = Process::start(core, health, tasks, Some(features), Some(scoring));
+    if let Some(nightly) = nightly {
+        let task = nightly.run(process.core.clock.clone(), process.stop_work.clone());
+        process.workers.push((TRAINING, process.spawn(TRAINING, task)));
+    }
     Ok(Full { process, app, features: store, tips, scorer })
 }
 

@@ -17,6 +17,8 @@ pub enum Role {
     Api,
     /// Retention of the log.
     Pipelines,
+    /// Trains the shadow anew each night, at `train.hour`.
+    Train,
 }
 
 /// A part of the process; opened once, shared by the roles that need it.
@@ -40,15 +42,18 @@ pub enum Part {
     Verify,
     /// The hourly housekeeping.
     Retention,
+    /// The nightly training.
+    Training,
 }
 
 /// Role, and the parts it needs.
-pub const ROLES: [(Role, &[Part]); 5] = [
+pub const ROLES: [(Role, &[Part]); 6] = [
     (Role::Ingest, &[Part::Catalogue, Part::Log, Part::Door, Part::Http]),
     (Role::Stream, &[Part::Catalogue, Part::Log, Part::Features, Part::StreamJob, Part::Verify]),
     (Role::Score, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer]),
     (Role::Api, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer, Part::Http]),
     (Role::Pipelines, &[Part::Log, Part::Retention]),
+    (Role::Train, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer, Part::Training]),
 ];
 
 /// The roles to start: those named, or all.

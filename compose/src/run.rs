@@ -34,6 +34,7 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
         score: roles.contains(&Role::Score),
         verify_per_minute: if needed.contains(&Part::Verify) { settings.verify.per_minute } else { 0 },
         retention: needed.contains(&Part::Retention),
+        train: needed.contains(&Part::Training),
     };
     let (process, app) = if needed.contains(&Part::Features) {
         let seed = process_seed()?;

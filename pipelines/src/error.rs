@@ -3,6 +3,8 @@
 use std::{io, path::Path};
 
 use features::FeatureError;
+use ingest::log::LogError;
+use scorer::ScorerError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,12 @@ pub enum PipelineError {
     /// Features could not be computed.
     #[error(transparent)]
     Features(#[from] FeatureError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A policy could not be taught.
+    #[error(transparent)]
+    Policy(#[from] ScorerError),
 }
 
 impl PipelineError {

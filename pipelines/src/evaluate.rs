@@ -32,6 +32,7 @@ mod learned;
 pub mod logged;
 mod model;
 mod report;
+pub mod sequential;
 pub mod target;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,12 @@ const DAY_MS: i64 = 86_400_000;
 /// Inputs besides the features: the share without a value, four of the hour, one of the weekday.
 const EXTRA: usize = 6;
 
+/// Whether a value of a recorded context belongs to the tip that was chosen and not to the moment. It is nothing
+/// that a choice among other tips could rest on.
+pub fn is_of_the_tip(name: &str) -> bool {
+    name == EFFORT
+}
+
 /// A feature in the context, with the value and the spread it usually has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -183,6 +183,10 @@ impl Scorer {
             .catalogue
             .resolve(parts.layout.features_to_read())
             .map_err(|e| ScorerError::Config(e.to_string()))?;
+        if let Some(unknown) = config.rules.blocked.iter().find(|id| parts.catalogue.get(id).is_none()) {
+            let text = format!("scorer.rules.blocked: there is no tip `{unknown}`; name a tip's id");
+            return Err(ScorerError::Config(text));
+        }
         let tips = parts.catalogue.iter().map(|t| Arc::new(t.clone())).collect();
         let control = Publication::from(Arc::new(Uniform) as Arc<dyn Snapshot>);
         let named = config.experiment.as_ref().map(|e| e.name.as_str());

@@ -32,13 +32,21 @@ pub struct Shown {
 /// What is remembered of one person.
 #[derive(Debug, Default)]
 pub struct Person {
-    /// Impressions, oldest first: when, and of which category.
-    pub(crate) shown: VecDeque<(Millis, Arc<str>)>,
+    /// Impressions, oldest first.
+    pub(crate) shown: VecDeque<Showing>,
     pub(crate) tips: HashMap<Arc<str>, TipMemory>,
     /// The latest reactions, oldest first.
     pub(crate) reactions: VecDeque<(Millis, ReactionKind)>,
     /// How many tips of a category were muted.
     pub(crate) muted: HashMap<Arc<str>, u32>,
+}
+
+/// One impression as the caps count it.
+#[derive(Debug, Clone)]
+pub(crate) struct Showing {
+    pub(crate) at: Millis,
+    pub(crate) tip: Arc<str>,
+    pub(crate) category: Arc<str>,
 }
 
 /// What is remembered of one tip and one person.
@@ -106,8 +114,8 @@ impl Memory {
         };
         let (id, tip, category): (Arc<str>, Arc<str>, Arc<str>) = (id.into(), tip.into(), category.into());
         let person = inner.people.entry(user.clone()).or_default();
-        let place = person.shown.partition_point(|(t, _)| *t <= at);
-        person.shown.insert(place, (at, category.clone()));
+        let place = person.shown.partition_point(|s| s.at <= at);
+        person.shown.insert(place, Showing { at, tip: tip.clone(), category: category.clone() });
         let memory = person.tips.entry(tip.clone()).or_default();
         memory.shown_at = memory.shown_at.max(at);
         inner.order.push_back(id.clone());
@@ -175,7 +183,7 @@ impl Inner {
         let Some(id) = self.order.pop_front() else { return };
         let Some(shown) = self.impressions.remove(&id) else { return };
         let Some(person) = self.people.get_mut(&shown.user) else { return };
-        while person.shown.front().is_some_and(|(at, _)| *at <= shown.at) {
+        while person.shown.front().is_some_and(|s| s.at <= shown.at) {
             person.shown.pop_front();
         }
         // What was muted stays so for as long as this process runs, and longer where rewards are kept.

@@ -3,7 +3,11 @@
 use ingest::Millis;
 use serde::{Deserialize, Serialize};
 
-use crate::{memory::Person, record::ReactionKind, tips::Tip};
+use crate::{
+    memory::{Person, Showing},
+    record::ReactionKind,
+    tips::Tip,
+};
 
 const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
@@ -26,6 +30,12 @@ pub struct Rules {
     pub snooze_minutes: i64,
     /// At most this many tips of one category to one person within 24 hours.
     pub category_per_day: usize,
+    /// The same tip at most this often to one person within 24 hours, whatever else is left; unset for no cap
+    /// beside `repeat_hours`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tip_per_day: Option<usize>,
+    /// Tips that are shown to nobody, by their ids.
+    pub blocked: Vec<String>,
     /// Repeats and full categories are allowed after all when fewer than this many tips would be left.
     pub keep_at_least: usize,
     /// A category is left out once this many of its tips were muted.
@@ -42,6 +52,8 @@ impl Default for Rules {
             repeat_hours: 24.0,
             snooze_minutes: 60,
             category_per_day: 6,
+            tip_per_day: None,
+            blocked: Vec::new(),
             keep_at_least: 3,
             mutes_for_category: 2,
         }
@@ -79,7 +91,7 @@ impl Rules {
     pub fn silence(&self, person: &Person, now: Millis) -> Option<Silence> {
         // In order of time, so it is full when the first of the latest `most` lies within.
         let full = |span, most: usize| match person.shown.len().checked_sub(most) {
-            Some(first) => person.shown.get(first).is_none_or(|(at, _)| *at > now - span),
+            Some(first) => person.shown.get(first).is_none_or(|s| s.at > now - span),
             None => false,
         };
         if full(HOUR, self.tips_per_hour) {
@@ -101,7 +113,10 @@ impl Rules {
             let tip = &tips[*i];
             let category_muted =
                 person.muted.get(tip.category.as_str()).is_some_and(|n| *n >= self.mutes_for_category);
-            !category_muted && !person.tips.get(tip.id.as_str()).is_some_and(|t| t.muted)
+            !category_muted
+                && !person.tips.get(tip.id.as_str()).is_some_and(|t| t.muted)
+                && !self.blocked.contains(&tip.id)
+                && !self.tip_full(person, now, &tip.id)
         };
         let candidates: Vec<usize> = candidates.into_iter().filter(not_muted).collect();
         if candidates.len() < self.keep_at_least {
@@ -124,9 +139,19 @@ impl Rules {
     }
 
     fn category_full(&self, person: &Person, now: Millis, category: &str) -> bool {
-        let today = person.shown.iter().rev().take_while(|(at, _)| *at > now - 24 * HOUR);
-        today.filter(|(_, c)| &**c == category).take(self.category_per_day).count() == self.category_per_day
+        let same = today(person, now).filter(|s| &*s.category == category);
+        same.take(self.category_per_day).count() == self.category_per_day
     }
+
+    fn tip_full(&self, person: &Person, now: Millis, tip: &str) -> bool {
+        let shown = |most| today(person, now).filter(|s| &*s.tip == tip).take(most).count();
+        self.tip_per_day.is_some_and(|most| shown(most) == most)
+    }
+}
+
+/// What was shown to a person within 24 hours.
+fn today(person: &Person, now: Millis) -> impl Iterator<Item = &Showing> {
+    person.shown.iter().rev().take_while(move |s| s.at > now - 24 * HOUR)
 }
 
 #[cfg(test)]
@@ -195,6 +220,20 @@ mod tests {
         assert_eq!(allowed(&rules, &memory), ["nap"], "movement is full");
         let generous = Rules { keep_at_least: 2, ..rules };
         assert_eq!(allowed(&generous, &memory), ["walk", "stretch", "nap"]);
+    }
+
+    #[test]
+    fn what_an_operator_blocks_or_caps_stays_away_whatever_is_left() {
+        let blocked = Rules { blocked: vec!["walk".into()], ..Rules::default() };
+        assert_eq!(allowed(&blocked, &Memory::new(100)), ["stretch", "nap"]);
+        let capped = Rules { tip_per_day: Some(2), repeat_hours: 0.0, ..Rules::default() };
+        let memory = Memory::new(100);
+        shown(&memory, "1", "nap", "rest", 23 * HOUR);
+        assert_eq!(allowed(&capped, &memory), ["walk", "stretch", "nap"]);
+        shown(&memory, "2", "nap", "rest", HOUR);
+        assert_eq!(allowed(&capped, &memory), ["walk", "stretch"], "fewer than `keep_at_least` all the same");
+        let later = memory.with_person("ann", |p| capped.allowed(p, NOW + 2 * HOUR, tips().tips(), vec![2]));
+        assert_eq!(later, [2], "the first is a day ago");
     }
 
     #[test]

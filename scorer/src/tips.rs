@@ -124,7 +124,11 @@ impl TipCatalogue {
         Ok(catalogue)
     }
 
-    pub(crate) fn add(&mut self, file: &str, text: &str) -> Result<(), TipError> {
+    /// Adds the tips of a text in the form of the shipped ones; `file` names it in errors.
+    ///
+    /// # Errors
+    /// What is wrong with which tip, an id that occurs twice among it.
+    pub fn add(&mut self, file: &str, text: &str) -> Result<(), TipError> {
         let read: TipFile =
             toml::from_str(text).map_err(|e| TipError::Syntax { file: file.into(), source: Box::new(e) })?;
         for written in read.tip {

@@ -2,6 +2,7 @@
 
 mod features;
 mod pages;
+mod policies;
 mod recommend;
 mod service;
 mod users;
@@ -30,6 +31,7 @@ use crate::{ApiError, AppState, observe};
         (name = "signals", description = "Facts about people, coming in"),
         (name = "features", description = "Windowed values of each person, now and at any instant"),
         (name = "tips", description = "The next tip, the reaction to it, and why it was shown"),
+        (name = "policies", description = "Which policy chooses, and which shall"),
         (name = "users", description = "What is kept about a person"),
         (name = "service", description = "How the service is"),
         (name = "pages", description = "For people"),
@@ -69,6 +71,7 @@ pub fn router(state: AppState, gate: &Gate, ingestion: OpenApiRouter) -> Router 
         .routes(routes!(features::read))
         .routes(routes!(features::registry))
         .routes(routes!(recommend::explain))
+        .routes(routes!(policies::list))
         .route_layer(gate.require(Scope::Read));
     let recommend = OpenApiRouter::new()
         .routes(routes!(recommend::recommend))
@@ -77,6 +80,9 @@ pub fn router(state: AppState, gate: &Gate, ingestion: OpenApiRouter) -> Router 
     let admin = OpenApiRouter::new()
         .routes(routes!(users::export))
         .routes(routes!(users::erase))
+        .routes(routes!(policies::promote))
+        .routes(routes!(policies::rollback))
+        .routes(routes!(policies::register))
         .route_layer(gate.require(Scope::Admin));
 
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())

@@ -16,8 +16,8 @@ use api::{
     ApiError, AppState, Limits,
     observe::RequestIds,
     ports::{
-        Ask, FeatureInfo, FeatureReads, FreshnessInfo, Health, Instant, PartHealth, People, Reaction,
-        Recommendation, Recommends, Recorded, TipText, ViewInfo, Wanted,
+        Ask, FeatureInfo, FeatureReads, FreshnessInfo, Health, Instant, PartHealth, People, Policies,
+        Reaction, Recommendation, Recommends, Recorded, TipText, ViewInfo, Wanted,
     },
 };
 use async_trait::async_trait;
@@ -81,6 +81,7 @@ impl Script {
         AppState {
             features: self.clone(),
             recommends: self.clone(),
+            policies: self.clone(),
             people: self.clone(),
             health: self.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
@@ -235,6 +236,31 @@ impl Recommends for Script {
             panic!("a handler that panics");
         }
         Err(ApiError::NotFound(format!("there is no impression `{impression}`")))
+    }
+}
+
+#[async_trait]
+impl Policies for Script {
+    async fn list(&self) -> Result<serde_json::Value, ApiError> {
+        Ok(serde_json::json!({"snapshots": [], "changes": []}))
+    }
+
+    async fn promote(&self, by: &str, dry_run: bool) -> Result<serde_json::Value, ApiError> {
+        Ok(serde_json::json!({"promoted": !dry_run, "by": by}))
+    }
+
+    async fn rollback(&self, by: &str, version: Option<u64>) -> Result<serde_json::Value, ApiError> {
+        match version {
+            Some(0) => Err(ApiError::Invalid("there is no version 0".into())),
+            _ => Ok(serde_json::json!({"by": by, "version": version})),
+        }
+    }
+
+    async fn register(&self, file: &str) -> Result<(), ApiError> {
+        match file {
+            "known" => Ok(()),
+            _ => Err(ApiError::Invalid(format!("`{file}` is not there"))),
+        }
     }
 }
 

@@ -47,6 +47,17 @@ pub fn check(settings: &Settings) -> Result<()> {
     within("stream.batch", settings.stream.batch as u64, 1, 1_000_000)?;
     within("verify.per_minute", u64::from(settings.verify.per_minute), 0, 6_000)?;
     within("stream.memory_mb", settings.stream.memory_mb as u64, 1, 1 << 24)?;
+    if let Some(hour) = settings.train.hour {
+        within("train.hour", u64::from(hour), 0, 23)?;
+        if settings.scorer.shadow.is_none() {
+            let text =
+                "train.hour: there is no shadow to train; configure one in the section `scorer.shadow`";
+            return Err(Error::Setting(text.into()));
+        }
+    }
+    if let Some(days) = settings.train.days {
+        within("train.days", u64::from(days), 1, 36_500)?;
+    }
     within("limits.body_bytes", settings.limits.body_bytes as u64, 1_024, 1 << 30)?;
     within("limits.request_seconds", settings.limits.request_seconds, 1, 3_600)?;
     for (setting, rate) in [

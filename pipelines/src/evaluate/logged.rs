@@ -8,7 +8,10 @@ use ingest::{
     record::RecordRef,
 };
 use prost::Message;
-use scorer::record::{IMPRESSION, IMPRESSION_SOURCE, Impression, Reward};
+use scorer::{
+    context::is_of_the_tip,
+    record::{IMPRESSION, IMPRESSION_SOURCE, Impression, Reward},
+};
 use serde::Serialize;
 
 use super::target::is_distribution;
@@ -141,14 +144,17 @@ fn decision(signal: &RecordRef<'_>, seen: Impression, settled: &Settled) -> Logg
         score: c.score.unwrap_or(f64::NAN),
         propensity: c.propensity.unwrap_or(f64::NAN),
     });
+    // What belongs to the tip chosen is no context: a reward model that saw it would know the choice.
+    let (context_names, context) =
+        seen.context_names.into_iter().zip(seen.context).filter(|(name, _)| !is_of_the_tip(name)).unzip();
     LoggedDecision {
         impression: signal.id.to_owned(),
         user: signal.subject.to_owned(),
         shown_at: settled.shown_at,
         policy: seen.policy.unwrap_or_default(),
         policy_version: seen.policy_version.unwrap_or_default(),
-        context_names: seen.context_names,
-        context: seen.context,
+        context_names,
+        context,
         candidates: candidates.collect(),
         tip: seen.tip.unwrap_or_default(),
         propensity: seen.propensity.unwrap_or(f64::NAN),

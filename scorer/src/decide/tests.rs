@@ -288,6 +288,18 @@ fn an_experiment_shows_the_shadows_choice_to_its_share_of_people() {
 }
 
 #[test]
+fn a_blocked_tip_must_exist() {
+    let mut config = config();
+    config.rules.blocked = vec!["wlak".into()];
+    let parts = |config: &ScorerConfig| scorer(config.clone());
+    let refused = std::panic::catch_unwind(|| parts(&config)).is_err();
+    assert!(refused);
+    config.rules.blocked = vec!["walk".into()];
+    let (scorer, _) = parts(&config);
+    assert!((0..20).all(|seed| tip(&scorer, &format!("u{seed}"), T0, seed).unwrap().tip.id != "walk"));
+}
+
+#[test]
 fn a_shadow_that_makes_no_sense_is_named() {
     let refused = |config: ScorerConfig| config.check().unwrap_err().to_string();
     let same = ScorerConfig { shadow: Some(config().policy), ..config() };

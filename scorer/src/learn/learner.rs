@@ -126,9 +126,14 @@ impl Learner {
     }
 
     /// Learns another choice of rewards from now on: those from `position` on, beside what it knows.
-    pub(super) fn branch(&mut self, lineage: u64, position: Position, trained: bool) {
+    pub fn branch(&mut self, lineage: u64, position: Position, trained: bool) {
         (self.lineage, self.position, self.trained) = (lineage, position, trained);
         self.publish();
+    }
+
+    /// Calls this snapshot, `state@version`, its parent.
+    pub fn follow(&mut self, parent: String) {
+        self.last = Some(parent);
     }
 
     /// Publishes from now on here, as the configured challenger or not.

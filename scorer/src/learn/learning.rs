@@ -1,5 +1,8 @@
 //! The consumer that teaches the policies: the one that serves, and the one in its shadow.
 
+mod changes;
+mod roles;
+
 use std::{sync::Arc, time::Duration};
 
 use ingest::{
@@ -9,20 +12,15 @@ use ingest::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::roles::Roles;
+use self::roles::seats;
 use super::{
-    BATCH, Brief, Learner, RETRY, Scoreboard, StateId, Steering,
-    identity::{config_id, fingerprint},
-    learner::{GoOn, as_json, decoded},
+    BATCH, Brief, Learner, RETRY, Scoreboard, Steering,
+    learner::decoded,
     registry,
     steering::{self, Order},
 };
-use crate::{
-    ScorerConfig, ScorerError,
-    decide::Published,
-    policy::PolicyConfig,
-    record::{SavedPolicy, Serving, names_hash},
-    telemetry,
-};
+use crate::{ScorerConfig, ScorerError, decide::Published, policy::PolicyConfig, telemetry};
 
 /// How often it is looked whether a snapshot is due.
 const TICK: Duration = Duration::from_secs(5);
@@ -204,8 +202,8 @@ impl Learning {
     async fn obey(&mut self, order: Order, now: Millis) {
         // Who no longer waits for an answer needs none.
         match order {
-            Order::Promote { by, why, answer } => {
-                let _ = answer.send(self.promote(by, why, now).await);
+            Order::Promote { shadow, by, why, answer } => {
+                let _ = answer.send(self.promote(shadow, by, why, now).await);
             }
             Order::RollBack { version, by, answer } => {
                 let _ = answer.send(self.roll_back(version, by, now).await);
@@ -214,120 +212,6 @@ impl Learning {
                 let _ = answer.send(self.take_up(*saved, now).await);
             }
         }
-    }
-
-    /// Lets the shadow serve from now on, and what served go on in its shadow.
-    ///
-    /// # Errors
-    /// No shadow; a log that does not take the change. Nothing has changed then.
-    pub async fn promote(&mut self, by: String, why: String, now: Millis) -> Result<Serving, ScorerError> {
-        let Some(shadow) = &mut self.shadow else {
-            let text = "there is no shadow to promote; configure one in the section `scorer.shadow`";
-            return Err(ScorerError::Invalid(text.into()));
-        };
-        shadow.save(now).await?;
-        self.incumbent.save(now).await?;
-        let served = shadow.served();
-        self.serve("promoted", served, by, why, now).await
-    }
-
-    /// Lets a snapshot serve as it was: that of `version` of the policy that serves, or else what served
-    /// before the last change, or else, where nothing ever changed, the snapshot before the last. It learns on
-    /// from the rewards that come from now on; those since the snapshot was taken are left out for good.
-    ///
-    /// # Errors
-    /// No such snapshot; a log that does not take the change. Nothing has changed then.
-    pub async fn roll_back(
-        &mut self,
-        version: Option<u64>,
-        by: String,
-        now: Millis,
-    ) -> Result<Serving, ScorerError> {
-        let saved = self.earlier(version)?;
-        let config: PolicyConfig = serde_json::from_str(&saved.config).map_err(|e| {
-            ScorerError::Snapshot(format!(
-                "the settings of snapshot {} cannot be read: {e}",
-                saved.reference()
-            ))
-        })?;
-        if saved.fingerprint != fingerprint(&config, &self.brief.layout) {
-            return Err(ScorerError::Invalid(format!(
-                "snapshot {} was taken of another context; put `scorer.context` back first",
-                saved.reference()
-            )));
-        }
-        self.incumbent.save(now).await?;
-        let mut back = Learner::untaught(self.log.clone(), self.brief.clone(), config, now)?;
-        back.take_up(&saved)?;
-        let lineage = names_hash(&["rolled back", &saved.reference(), &now.to_string()]);
-        back.branch(lineage, self.log.end(Topic::Rewards), saved.trained);
-        back.save(now).await?;
-        let why = as_json(&serde_json::json!({ "to": saved.reference(), "taken_at": saved.taken_at }));
-        self.serve("rolled back", back.served(), by, why, now).await
-    }
-
-    fn earlier(&self, version: Option<u64>) -> Result<SavedPolicy, ScorerError> {
-        let log = &*self.log;
-        let (id, now) = (self.incumbent.id(), self.incumbent.version());
-        let found = match (version, last_change(log, &self.configured)?.and_then(|s| s.previous)) {
-            (Some(version), _) => {
-                let same = |saved: &SavedPolicy| saved.version == version;
-                let of = |saved: &SavedPolicy| saved.id.parse::<StateId>().ok();
-                match registry::newest(log, |s| same(s) && of(s) == Some(id))? {
-                    None => {
-                        registry::newest(log, |s| same(s) && of(s).is_some_and(|o| o.policy == id.policy))?
-                    }
-                    found => found,
-                }
-            }
-            (None, Some(previous)) => {
-                registry::newest(log, |s| s.id == previous.id && s.version == previous.version)?
-            }
-            (None, None) => registry::newest(log, |s| s.id == id.to_string() && s.version < now)?,
-        };
-        found.ok_or_else(|| {
-            ScorerError::Invalid(match version {
-                Some(version) => format!(
-                    "there is no snapshot of the policy that serves with version {version}; `kairos policy list` \
-                     shows those there are"
-                ),
-                None => "there is no earlier snapshot to go back to".into(),
-            })
-        })
-    }
-
-    /// Registers a snapshot that training made. The shadow goes on from it where it is of the shadow's policy;
-    /// what serves is not touched.
-    ///
-    /// # Errors
-    /// A log that does not take it.
-    pub async fn take_up(&mut self, saved: SavedPolicy, now: Millis) -> Result<(), ScorerError> {
-        self.incumbent.save(now).await?;
-        registry::write(&*self.log, saved).await?;
-        self.reseat(now)
-    }
-
-    async fn serve(
-        &mut self,
-        action: &str,
-        policy: crate::record::ServedPolicy,
-        by: String,
-        why: String,
-        now: Millis,
-    ) -> Result<Serving, ScorerError> {
-        let serving = Serving {
-            action: action.to_owned(),
-            at: now,
-            by,
-            policy: Some(policy),
-            previous: Some(self.incumbent.served()),
-            configured: config_id(&self.configured),
-            why,
-        };
-        registry::write_serving(&*self.log, &serving).await?;
-        self.reseat(now)?;
-        tracing::info!(action, policy = self.incumbent.served().name, "another policy serves");
-        Ok(serving)
     }
 
     /// Does what a restart would do.
@@ -344,39 +228,6 @@ impl Learning {
         (self.incumbent, self.shadow) = (incumbent, shadow);
         Ok(())
     }
-}
-
-/// The last change of what serves, unless the configuration names another policy since.
-fn last_change(log: &dyn Log, configured: &PolicyConfig) -> Result<Option<Serving>, LogError> {
-    let last = registry::serving(log)?.map(|(_, serving)| serving);
-    Ok(last.filter(|serving| serving.configured == config_id(configured)))
-}
-
-/// Who serves, and who is in the shadow: the two configured, or whom the last change names and the other.
-fn seats(
-    log: &Arc<dyn Log>,
-    configured: &PolicyConfig,
-    configured_shadow: Option<&PolicyConfig>,
-    brief: &Arc<Brief>,
-    now: Millis,
-) -> Result<(Learner, Option<Learner>), ScorerError> {
-    let restore = |config: &PolicyConfig, which| {
-        Learner::restore(log.clone(), brief.clone(), config.clone(), which, now)
-    };
-    let served = last_change(&**log, configured)?.and_then(|serving| serving.policy);
-    let served = served.and_then(|policy| {
-        let config: PolicyConfig = serde_json::from_str(&policy.config).ok()?;
-        Some((config, policy.id.parse::<StateId>().ok()?))
-    });
-    let incumbent = match served {
-        Some((config, id)) => restore(&config, GoOn::Lineage(id.lineage))?,
-        None => restore(configured, GoOn::Untrained)?,
-    };
-    let Some(shadow) = configured_shadow else { return Ok((incumbent, None)) };
-    let promoted = config_id(incumbent.config()) == config_id(shadow);
-    let mut shadow = restore(if promoted { configured } else { shadow }, GoOn::Any)?;
-    shadow.publish_at(shadow.published(), !promoted);
-    Ok((incumbent, Some(shadow)))
 }
 
 #[cfg(test)]

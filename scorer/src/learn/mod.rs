@@ -36,7 +36,7 @@ pub use self::{
     join::{Join, Settled},
     joiner::Joiner,
     learner::{GoOn, Learner},
-    learning::Learning,
+    learning::{Learning, Roles},
     scoreboard::{Score, Scoreboard},
     steering::Steering,
 };

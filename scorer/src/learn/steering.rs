@@ -13,7 +13,7 @@ const WAITING: usize = 8;
 /// What [`super::Learning`] can be asked to do.
 pub(super) enum Order {
     /// Let the shadow serve.
-    Promote { by: String, why: String, answer: Answer<Serving> },
+    Promote { shadow: u64, by: String, why: String, answer: Answer<Serving> },
     /// Let an earlier snapshot serve.
     RollBack { version: Option<u64>, by: String, answer: Answer<Serving> },
     /// Register a snapshot that training made, and let the shadow go on from it where it is the shadow's.
@@ -32,12 +32,13 @@ pub(super) fn channel() -> (Steering, mpsc::Receiver<Order>) {
 }
 
 impl Steering {
-    /// Lets the shadow serve from now on. `by` asked for it, for the reasons `why`, a JSON text.
+    /// Lets the shadow serve from now on, if it is the policy that was judged. `by` asked for it, for the reasons
+    /// `why`, a JSON text.
     ///
     /// # Errors
-    /// No shadow, a log that does not take the change, a process that does not learn.
-    pub async fn promote(&self, by: String, why: String) -> Result<Serving, ScorerError> {
-        self.ask(|answer| Order::Promote { by, why, answer }).await
+    /// No such shadow, a log that does not take the change, a process that does not learn.
+    pub async fn promote(&self, shadow: u64, by: String, why: String) -> Result<Serving, ScorerError> {
+        self.ask(|answer| Order::Promote { shadow, by, why, answer }).await
     }
 
     /// Lets an earlier snapshot serve: see [`super::Learning::roll_back`].

@@ -6,7 +6,10 @@ use rand::{SeedableRng, rngs::SmallRng};
 use tempfile::TempDir;
 
 use super::{
-    super::replay::{self, Again, Moment},
+    super::{
+        GoOn, StateId,
+        replay::{self, Again, Moment},
+    },
     *,
 };
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
     explain::explain,
     feedback::Feedback,
     policy::PolicyName,
-    record::{ReactionKind, Reward},
+    record::{ReactionKind, Reward, SavedPolicy, Serving},
     testing::{World, config},
 };
 
@@ -252,6 +255,11 @@ async fn live_and_learn(world: &World, learning: &mut Learning, count: u64) -> V
     shown
 }
 
+async fn promote(learning: &mut Learning, now: Millis) -> Result<Serving, ScorerError> {
+    let shadow = learning.shadow().map_or(0, |s| s.id().policy);
+    learning.promote(shadow, "ann".into(), "{}".into(), now).await
+}
+
 fn served(learning: &Learning) -> (String, u64) {
     let served = learning.incumbent().served();
     (served.name, served.version)
@@ -265,8 +273,10 @@ async fn a_promotion_holds_for_this_process_and_the_next_and_is_undone_by_one_or
     live_and_learn(&world, &mut learning, 12).await;
     assert_eq!(served(&learning), ("lints".into(), 12));
     let before = learning.incumbent().state();
+    let other = learning.promote(1, "ann".into(), "{}".into(), world.now()).await.unwrap_err();
+    assert!(other.to_string().contains("judge this one first"), "{other}");
 
-    let change = learning.promote("ann".into(), "{}".into(), world.now()).await.unwrap();
+    let change = promote(&mut learning, world.now()).await.unwrap();
     assert_eq!((change.by.as_str(), change.policy.unwrap().name.as_str()), ("ann", "linucb"));
     assert_eq!(learning.published().load().name(), "linucb");
     let shadow = learning.published_shadow().unwrap();
@@ -301,7 +311,7 @@ async fn a_return_names_its_version_or_takes_the_one_before_and_another_configur
     let mut learning = world.learning();
     let none = learning.roll_back(None, "ann".into(), world.now()).await.unwrap_err();
     assert!(none.to_string().contains("no earlier snapshot"), "{none}");
-    let none = learning.promote("ann".into(), "{}".into(), world.now()).await.unwrap_err();
+    let none = promote(&mut learning, world.now()).await.unwrap_err();
     assert!(none.to_string().contains("scorer.shadow"), "{none}");
     for _ in 0..3 {
         live_and_learn(&world, &mut learning, 6).await;
@@ -331,7 +341,7 @@ async fn decisions_of_both_policies_are_computed_again_to_the_bit() {
     for _ in 0..3 {
         shown.extend(live_and_learn(&world, &mut learning, 5).await);
     }
-    learning.promote("ann".into(), "{}".into(), world.now()).await.unwrap();
+    promote(&mut learning, world.now()).await.unwrap();
     shown.extend(live_and_learn(&world, &mut learning, 5).await);
     learning.roll_back(None, "ann".into(), world.now()).await.unwrap();
     shown.extend(live_and_learn(&world, &mut learning, 5).await);
