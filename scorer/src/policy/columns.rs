@@ -1,5 +1,9 @@
 //! Which value stands at which place of a linear model's inputs.
 
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
 /// Products of context and action share this many places.
 const CROSS: usize = 64;
 
@@ -145,6 +149,24 @@ impl Columns {
             len: *len,
         })
     }
+}
+
+/// Places that tips have of their own, as two lists in the order of the places.
+pub(super) fn slots_to_lists(slots: &HashMap<Arc<str>, usize>) -> (Vec<String>, Vec<u64>) {
+    let mut slots: Vec<(&Arc<str>, &usize)> = slots.iter().collect();
+    slots.sort_by_key(|(_, slot)| **slot);
+    slots.into_iter().map(|(tip, slot)| (tip.to_string(), *slot as u64)).unzip()
+}
+
+/// The opposite of [`slots_to_lists`], for a model of so many places.
+pub(super) fn slots_from_lists(
+    tips: &[String],
+    slots: &[u64],
+    places: usize,
+) -> Option<HashMap<Arc<str>, usize>> {
+    let fits = tips.len() == slots.len() && slots.iter().all(|slot| (*slot as usize) < places);
+    let pairs = tips.iter().zip(slots).map(|(tip, slot)| (tip.as_str().into(), *slot as usize));
+    fits.then(|| pairs.collect())
 }
 
 /// A fixed hash of two small numbers (the finalizer of SplitMix64: Steele, Lea, Flood, 2014).

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Action, Distribution, Observation, Policy, PolicyConfig, Snapshot,
-    columns::Columns,
+    columns::{Columns, slots_from_lists, slots_to_lists},
     logistic::{Logistic, sigmoid},
     with_floor,
 };
@@ -113,13 +113,12 @@ impl Policy for LogisticTs {
 
     fn save(&self) -> Vec<u8> {
         let groups = self.groups.iter().map(|(name, group)| {
-            let mut slots: Vec<(&Arc<str>, &usize)> = group.slots.iter().collect();
-            slots.sort_by_key(|(_, slot)| **slot);
+            let (tips, slots) = slots_to_lists(&group.slots);
             let (z, n) = group.model.parts();
             SavedGroup {
                 name: name.to_string(),
-                tips: slots.iter().map(|(tip, _)| tip.to_string()).collect(),
-                slots: slots.iter().map(|(_, slot)| **slot as u64).collect(),
+                tips,
+                slots,
                 rows: group.rows,
                 z: z.to_vec(),
                 n: n.to_vec(),
@@ -147,11 +146,9 @@ impl Policy for LogisticTs {
 fn restored(group: SavedGroup) -> Option<Group> {
     let columns = Columns::from_numbers(&group.columns)?;
     let model = Logistic::from_parts(ALPHA, &group.z, &group.n)?;
-    let fits = group.z.len() == columns.len()
-        && group.tips.len() == group.slots.len()
-        && group.slots.iter().all(|s| (*s as usize) < columns.len());
-    let slots = group.tips.iter().zip(&group.slots).map(|(tip, slot)| (tip.as_str().into(), *slot as usize));
-    fits.then(|| Group { model, columns, slots: slots.collect(), rows: group.rows, frozen: None })
+    let slots = slots_from_lists(&group.tips, &group.slots, columns.len())?;
+    let fits = group.z.len() == columns.len();
+    fits.then(|| Group { model, columns, slots, rows: group.rows, frozen: None })
 }
 
 struct FrozenGroup {

@@ -7,7 +7,10 @@ use prost::Message;
 use super::{Group, Linear};
 use crate::{
     ScorerError,
-    policy::{Ridge, columns::Columns},
+    policy::{
+        Ridge,
+        columns::{Columns, slots_from_lists, slots_to_lists},
+    },
 };
 
 #[derive(Clone, PartialEq, Message)]
@@ -43,12 +46,11 @@ struct SavedGroup {
 impl Linear {
     pub(in crate::policy) fn save(&self) -> Vec<u8> {
         let groups = self.groups.iter().map(|(name, group)| {
-            let mut slots: Vec<(&Arc<str>, &usize)> = group.slots.iter().collect();
-            slots.sort_by_key(|(_, slot)| **slot);
+            let (tips, slots) = slots_to_lists(&group.slots);
             SavedGroup {
                 name: name.to_string(),
-                tips: slots.iter().map(|(tip, _)| tip.to_string()).collect(),
-                slots: slots.iter().map(|(_, slot)| **slot as u64).collect(),
+                tips,
+                slots,
                 rows: group.ridge.rows(),
                 numbers: group.ridge.to_numbers(),
                 columns: group.columns.to_numbers(),
@@ -92,8 +94,6 @@ impl Linear {
 fn restored(group: SavedGroup) -> Option<Group> {
     let columns = Columns::from_numbers(&group.columns)?;
     let ridge = Ridge::from_numbers(columns.len(), group.rows, &group.numbers)?;
-    let fits =
-        group.tips.len() == group.slots.len() && group.slots.iter().all(|s| (*s as usize) < columns.len());
-    let slots = group.tips.iter().zip(&group.slots).map(|(tip, slot)| (tip.as_str().into(), *slot as usize));
-    fits.then(|| Group { ridge, columns: Arc::new(columns), slots: Arc::new(slots.collect()), rows: None })
+    let slots = slots_from_lists(&group.tips, &group.slots, columns.len())?;
+    Some(Group { ridge, columns: Arc::new(columns), slots: Arc::new(slots), rows: None })
 }
