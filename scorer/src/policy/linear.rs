@@ -318,8 +318,8 @@ impl FrozenGroup {
                 *sum += v[0] * a + v[1] * b + v[2] * c + v[3] * d;
             }
         }
-        for i in values.len() / 4 * 4..values.len() {
-            add_scaled(sums, self.row(i), values[i]);
+        for (i, value) in values.iter().enumerate().skip(values.len() / 4 * 4) {
+            add_scaled(sums, self.row(i), *value);
         }
         Base { mean, exploration, inputs }
     }
