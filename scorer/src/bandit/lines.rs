@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
@@ -11,12 +11,11 @@ use serde_json::value::RawValue;
 use super::Field;
 
 /// Any line; which one it is, its keys tell.
-#[derive(Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line<'a> {
-    /// Kept as written, so that the answer has it in the same type.
     #[serde(borrow)]
-    pub(super) round: Option<&'a RawValue>,
+    pub(super) round: Option<Token<'a>>,
     #[serde(borrow)]
     pub(super) context: Option<NamedFields<'a>>,
     #[serde(borrow)]
@@ -28,17 +27,17 @@ pub(super) struct Line<'a> {
     pub(super) load: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActionLine<'a> {
     #[serde(borrow)]
-    pub(super) id: &'a RawValue,
+    pub(super) id: Token<'a>,
     #[serde(borrow)]
     pub(super) features: Option<NamedFields<'a>>,
 }
 
 /// What a round was worth.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(
     untagged,
     expecting = "`reward` is a finite number; for a slate it is a list of k numbers, null where unknown"
@@ -48,21 +47,45 @@ pub(super) enum Reward {
     Each(Vec<Option<f64>>),
 }
 
-/// A round or an action is a text or a number; both have a key to be known by.
-pub(super) fn key(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let text = raw.get();
-    match text.as_bytes().first()? {
-        b'"' => serde_json::from_str::<Name<'_>>(text).ok().map(|name| name.0),
-        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(text)),
-        _ => None,
+/// The JSON of a round or an action as it was written, so that the answer has it in the same type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Token<'a>(pub(super) &'a str);
+
+impl<'a> Token<'a> {
+    /// What it is known by; only texts and numbers are.
+    pub(super) fn key(self) -> Option<Cow<'a, str>> {
+        match self.0.as_bytes().first()? {
+            b'"' if !self.0.contains('\\') => Some(Cow::Borrowed(self.0.trim_matches('"'))),
+            b'"' => serde_json::from_str::<Name<'a>>(self.0).ok().map(|name| name.0),
+            b'-' | b'0'..=b'9' => Some(Cow::Borrowed(self.0)),
+            _ => None,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Token<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(from).map(|raw| Token(raw.get()))
+    }
+}
+
+impl Serialize for Token<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(self.0).map_err(serde::ser::Error::custom)?.serialize(to)
+    }
+}
+
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
     }
 }
 
 /// The answer to a round.
 #[derive(Serialize)]
 pub(super) struct Answer<'a> {
-    pub(super) round: &'a RawValue,
-    pub(super) action: &'a RawValue,
+    pub(super) round: Token<'a>,
+    pub(super) action: Token<'a>,
     pub(super) propensity: f64,
     /// One probability an action, in the order they were given.
     pub(super) distribution: &'a [f64],
@@ -72,7 +95,7 @@ pub(super) struct Answer<'a> {
 /// The answer to a round with `k`.
 #[derive(Serialize)]
 pub(super) struct SlateAnswer<'a> {
-    pub(super) round: &'a RawValue,
+    pub(super) round: Token<'a>,
     pub(super) slate: Vec<Place<'a>>,
     pub(super) policy: &'a str,
 }
@@ -80,7 +103,7 @@ pub(super) struct SlateAnswer<'a> {
 /// One place of a slate.
 #[derive(Serialize)]
 pub(super) struct Place<'a> {
-    pub(super) action: &'a RawValue,
+    pub(super) action: Token<'a>,
     /// Given the places before it.
     pub(super) propensity: f64,
 }
@@ -98,10 +121,11 @@ pub(super) enum Done<'a> {
 pub(super) struct Refused<'a> {
     pub(super) error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) round: Option<&'a RawValue>,
+    pub(super) round: Option<Token<'a>>,
 }
 
 /// An object of named values, read without a tree in between and borrowed where nothing is escaped.
+#[derive(Debug)]
 pub(super) struct NamedFields<'a>(pub(super) super::Fields<'a>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for NamedFields<'a> {

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `encode` | names to a policy's inputs |
 //! | `rounds` | rounds that wait for their reward |
-//! | `session`, `lines` | JSON lines in, JSON lines out |
+//! | `session`, `lines`, `scan` | JSON lines in, JSON lines out |
 //! | `saved` | the file that a session is saved in |
 
 mod encode;
@@ -27,6 +27,7 @@ mod lines;
 mod properties;
 mod rounds;
 mod saved;
+mod scan;
 mod session;
 #[cfg(test)]
 mod tests;

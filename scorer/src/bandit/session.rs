@@ -1,6 +1,7 @@
 //! A bandit that is spoken to in lines of JSON.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -8,13 +9,12 @@ use std::{
 
 use hashbrown::HashSet;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{
     Bandit, Candidate, Fields,
-    lines::{ActionLine, Answer, Done, Line, Place, Refused, Reward, SlateAnswer, key},
+    lines::{ActionLine, Answer, Done, Line, Place, Refused, Reward, SlateAnswer, Token},
     rounds::{Limits, NotWaiting, Rounds},
-    saved,
+    saved, scan,
 };
 use crate::{
     ScorerError,
@@ -69,9 +69,13 @@ impl Session {
         if line.trim_ascii().is_empty() {
             return;
         }
-        let parsed = std::str::from_utf8(line)
-            .map_err(|e| format!("the line is not UTF-8: {e}"))
-            .and_then(|text| serde_json::from_str::<Line<'_>>(text).map_err(|e| not_a_line(&e)));
+        let parsed =
+            std::str::from_utf8(line).map_err(|e| format!("the line is not UTF-8: {e}")).and_then(|text| {
+                match scan::line(text) {
+                    Some(line) => Ok(line),
+                    None => serde_json::from_str::<Line<'_>>(text).map_err(|e| not_a_line(&e)),
+                }
+            });
         let (round, outcome) = match parsed {
             Err(why) => (None, Err(why)),
             Ok(line) => (line.round, self.follow(line, out)),
@@ -107,7 +111,7 @@ impl Session {
 
     fn decide(
         &mut self,
-        round: &RawValue,
+        round: Token<'_>,
         context: &Fields<'_>,
         actions: Vec<ActionLine<'_>>,
         k: Option<usize>,
@@ -149,7 +153,7 @@ impl Session {
         Ok(())
     }
 
-    fn reward(&mut self, round: &RawValue, reward: Reward) -> Result<(), String> {
+    fn reward(&mut self, round: Token<'_>, reward: Reward) -> Result<(), String> {
         let key = known_by(round, "`round`")?;
         let places = self.rounds.waiting(&key).map_err(|why| match why {
             NotWaiting::Settled => {
@@ -218,8 +222,9 @@ fn not_a_line(e: &serde_json::Error) -> String {
     format!("the line cannot be read: {e}; a line is one of {FORMS}")
 }
 
-fn known_by<'a>(raw: &'a RawValue, what: &str) -> Result<std::borrow::Cow<'a, str>, String> {
-    key(raw)
+fn known_by<'a>(token: Token<'a>, what: &str) -> Result<Cow<'a, str>, String> {
+    token
+        .key()
         .filter(|key| key.len() <= MOST_KEY_BYTES)
         .ok_or_else(|| format!("{what} must be a number or a text of at most {MOST_KEY_BYTES} bytes"))
 }
