@@ -135,7 +135,18 @@ fn texts<R: Read>(reader: csv::Reader<R>, rows: &mut Rows, heard: &mut dyn FnMut
 /// Parquet: the columns that matter, as JSON lines, so that every type of column and everything nested is read
 /// in one way.
 fn columns(file: &Path, rows: &mut Rows, heard: &mut dyn FnMut(u64, u64, u64)) -> Result<(), PipelineError> {
-    let wrong = |e: &dyn std::fmt::Display| PipelineError::input(file, e);
+    let wrong = |e: &dyn std::fmt::Display| {
+        let text = e.to_string();
+        // The library names the feature it was built without.
+        let what = match text.rsplit_once("Disabled feature at compile time: ") {
+            Some((_, packing)) => format!(
+                "its columns are packed by `{packing}`, which this build cannot unpack; write it with LZ4 or unpacked, \
+                 or as CSV or JSON lines"
+            ),
+            None => text,
+        };
+        PipelineError::input(file, what)
+    };
     let source = File::open(file).map_err(PipelineError::file(file))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(source).map_err(|e| wrong(&e))?;
     let count = builder.metadata().file_metadata().num_rows().max(0) as u64;
