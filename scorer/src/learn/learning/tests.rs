@@ -426,3 +426,28 @@ async fn a_large_state_goes_through_the_log_in_parts_and_damage_is_told() {
     let why = registry::load_state(&*world.log, broken).unwrap_err().to_string();
     assert!(why.contains("not whole"), "{why}");
 }
+
+#[tokio::test]
+async fn the_pool_and_its_shadow_go_on_after_a_restart_and_are_computed_again_to_the_bit() {
+    let dir = TempDir::new().unwrap();
+    let mut config = config();
+    config.policy.name = PolicyName::Pool;
+    config.shadow = Some(PolicyConfig { name: PolicyName::SquareCb, ..PolicyConfig::default() });
+    let world = World::open(dir.path(), config);
+    let mut learning = world.learning();
+    learning.save(world.now()).await.unwrap();
+    let mut shown = Vec::new();
+    for _ in 0..3 {
+        shown.extend(live_and_learn(&world, &mut learning, 7).await);
+    }
+    learning.save(world.now()).await.unwrap();
+    let mut learning = world.learning();
+    shown.extend(live_and_learn(&world, &mut learning, 7).await);
+    promote(&mut learning, world.now()).await.unwrap();
+    shown.extend(live_and_learn(&world, &mut learning, 7).await);
+    for id in &shown {
+        let told = explain(&*world.log, id).unwrap().unwrap();
+        assert_eq!(told.replay.again, Again::Equal, "{told}");
+        assert_eq!(told.shadow.unwrap().again, Again::Equal);
+    }
+}
