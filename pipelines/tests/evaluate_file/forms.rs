@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
+use parquet::{arrow::ArrowWriter, basic::Compression as Packing, file::properties::WriterProperties};
 
 use super::*;
 
@@ -30,6 +31,20 @@ pub fn all(dir: &Path) -> Vec<PathBuf> {
     input.for_each(|batch| output.write(&batch.unwrap()).unwrap());
     output.finish().unwrap();
     files.push(dir.join("nested.parquet"));
+    // As other programs pack by default.
+    for (name, packing) in [
+        ("snappy.parquet", Packing::SNAPPY),
+        ("zstd.parquet", Packing::ZSTD(Default::default())),
+        ("gzip.parquet", Packing::GZIP(Default::default())),
+    ] {
+        let input = Input::open(&csv, &[]).unwrap();
+        let file = std::fs::File::create(dir.join(name)).unwrap();
+        let properties = WriterProperties::builder().set_compression(packing).build();
+        let mut output = ArrowWriter::try_new(file, input.schema(), Some(properties)).unwrap();
+        input.for_each(|batch| output.write(&batch.unwrap()).unwrap());
+        output.close().unwrap();
+        files.push(dir.join(name));
+    }
     files
 }
 

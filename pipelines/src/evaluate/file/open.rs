@@ -140,8 +140,8 @@ fn columns(file: &Path, rows: &mut Rows, heard: &mut dyn FnMut(u64, u64, u64)) -
         // The library names the feature it was built without.
         let what = match text.rsplit_once("Disabled feature at compile time: ") {
             Some((_, packing)) => format!(
-                "its columns are packed by `{packing}`, which this build cannot unpack; write it with LZ4 or unpacked, \
-                 or as CSV or JSON lines"
+                "its columns are packed by `{packing}`, which cannot be read here; write it with Snappy, Zstandard, \
+                 gzip, LZ4 or unpacked, or as CSV or JSON lines"
             ),
             None => text,
         };
