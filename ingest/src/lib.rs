@@ -10,6 +10,7 @@
 //! | [`http`] | `POST /v1/signals` |
 //! | [`auth`] | API keys, scopes, rate limits |
 //! | [`telemetry`] | names of the metrics |
+//! | `servers` | real servers for tests, behind the feature `test-servers` |
 
 pub mod admit;
 pub mod auth;
@@ -17,6 +18,8 @@ pub mod catalogue;
 pub mod http;
 pub mod log;
 pub mod record;
+#[cfg(feature = "test-servers")]
+pub mod servers;
 pub mod telemetry;
 
 #[cfg(test)]
