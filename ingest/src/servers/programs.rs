@@ -89,7 +89,9 @@ pub fn fluvio_with(wishes: &Wishes) -> Option<Server> {
     let processing = move |dir: &std::path::Path| {
         // It gives up when the controller is not there yet.
         let began = std::time::Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", private)).is_err() && began.elapsed() < super::PATIENCE {
+        while std::net::TcpStream::connect(("127.0.0.1", private)).is_err()
+            && began.elapsed() < super::PATIENCE
+        {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let mut command = Command::new(&program);
