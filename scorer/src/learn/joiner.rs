@@ -82,6 +82,23 @@ impl Joiner {
         }
     }
 
+    /// Reads the same signals and remembers what was shown and how people reacted, until `stop`; makes no
+    /// rewards. For a process that decides beside the one that learns.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn follow(self, stop: CancellationToken) -> Result<(), LogError> {
+        let partitions: Vec<Partition> = (0..self.log.partitions(Topic::Signals)).collect();
+        let mut reader = self.log.reader(Topic::Signals, &partitions, &self.from)?;
+        while let Some(records) = stop.run_until_cancelled(reader.next(BATCH)).await {
+            for r in &records? {
+                let Ok(record) = RecordRef::decode(&r.subject, &r.payload) else { continue };
+                self.remember(&record);
+            }
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, records: &[LogRecord], settled: &mut Vec<Settled>) {
         for r in records {
             // Erased records and those of a newer program cannot be read; both have nothing to say here.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use ingest::{
     Clock, Millis,
-    log::{Log, LogError, LogRecord, Topic},
+    log::{Log, LogError, LogRecord, Position, Topic},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ pub struct Learning {
     scores: Arc<Scoreboard>,
     steering: Steering,
     orders: mpsc::Receiver<Order>,
+    /// Of the topic of policies, what was there before the seats were taken.
+    seated_at: Position,
 }
 
 impl Learning {
@@ -54,6 +56,7 @@ impl Learning {
         brief: Arc<Brief>,
         now: Millis,
     ) -> Result<Learning, ScorerError> {
+        let seated_at = log.end(Topic::Policies);
         let (configured, configured_shadow) = (config.policy.clone(), config.shadow.clone());
         let (incumbent, shadow) = seats(&log, &configured, configured_shadow.as_ref(), &brief, now)?;
         let (published, published_shadow) = (incumbent.published(), shadow.as_ref().map(Learner::published));
@@ -70,6 +73,7 @@ impl Learning {
             scores: Arc::default(),
             steering,
             orders,
+            seated_at,
         })
     }
 
@@ -111,23 +115,41 @@ impl Learning {
         Ok(())
     }
 
-    /// Runs until `stop`, then saves. A reward moves decisions as soon as it is read.
+    /// Runs until `stop`, then saves. A reward moves decisions as soon as it is read. A promotion made by
+    /// another process holds here as soon as it is in the log.
     ///
     /// # Errors
     /// What only a person can mend; while the log is merely unavailable it keeps trying.
-    pub async fn run(mut self, clock: Clock, stop: CancellationToken) -> Result<(), LogError> {
+    pub async fn run(self, clock: Clock, stop: CancellationToken) -> Result<(), LogError> {
+        self.run_as(true, clock, stop).await
+    }
+
+    /// As [`run`](Self::run) beside a process that runs it: learns the same rewards in the same order, so that
+    /// decisions of both processes follow the same policy, and saves no snapshots.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn follow(self, clock: Clock, stop: CancellationToken) -> Result<(), LogError> {
+        self.run_as(false, clock, stop).await
+    }
+
+    async fn run_as(mut self, saves: bool, clock: Clock, stop: CancellationToken) -> Result<(), LogError> {
         let behind = self.shadow.iter().map(Learner::position).chain([self.incumbent.position()]);
         let from = behind.min_by_key(|p| p.get(0)).cloned().unwrap_or_default();
-        let mut reader = self.log.reader(Topic::Rewards, &[0], &from)?;
-        // What decisions follow has its snapshot in the log before anything is learned on top.
-        let registered = self.register(clock()).await;
-        self.saved(registered, clock()).await?;
+        let mut rewards = self.log.reader(Topic::Rewards, &[0], &from)?;
+        let mut policies = self.log.reader(Topic::Policies, &[0], &self.seated_at)?;
+        if saves {
+            // What decisions follow has its snapshot in the log before anything is learned on top.
+            let registered = self.register(clock()).await;
+            self.saved(registered, clock()).await?;
+        }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return self.save(clock()).await,
-                records = reader.next(BATCH) => self.learn(&records?),
+                () = stop.cancelled() => return if saves { self.save(clock()).await } else { Ok(()) },
+                records = rewards.next(BATCH) => self.learn(&records?),
+                records = policies.next(BATCH) => self.take_seats(&records?, clock()),
                 order = self.orders.recv() => {
                     if let Some(order) = order {
                         self.obey(order, clock()).await;
@@ -135,9 +157,20 @@ impl Learning {
                 }
                 _ = ticks.tick() => {}
             }
-            let now = clock();
-            let saved = self.save_due(now).await;
-            self.saved(saved, now).await?;
+            if saves {
+                let now = clock();
+                let saved = self.save_due(now).await;
+                self.saved(saved, now).await?;
+            }
+        }
+    }
+
+    /// Does what a restart would do, where the log says that other policies serve than before.
+    fn take_seats(&mut self, written: &[LogRecord], now: Millis) {
+        if written.iter().any(registry::changes_seats)
+            && let Err(e) = self.reseat(now)
+        {
+            tracing::error!(error = %e, "a change of what serves could not be followed; decisions go on as before");
         }
     }
 

@@ -43,6 +43,13 @@ pub fn entries(log: &dyn Log, from: Offset, mut visit: impl FnMut(Offset, Entry)
     })
 }
 
+/// Whether a record of the topic of policies means that other policies serve or stand in the shadow.
+pub(super) fn changes_seats(record: &LogRecord) -> bool {
+    *record.subject == *Serving::SUBJECT
+        || (record.subject.starts_with(SavedPolicy::SUBJECT)
+            && SavedPolicy::decode(&record.payload[..]).is_ok_and(|saved| saved.trained))
+}
+
 fn each(log: &dyn Log, from: Offset, mut visit: impl FnMut(&LogRecord) -> bool) -> Result<(), LogError> {
     let mut reader = log.reader(Topic::Policies, &[0], &Position([(0, from)].into()))?;
     loop {
