@@ -123,7 +123,8 @@ impl Server {
                 }
                 None => plain,
             };
-            let out = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("out.log")).unwrap();
+            let out =
+                std::fs::OpenOptions::new().create(true).append(true).open(dir.join("out.log")).unwrap();
             command.current_dir(&dir).stdin(Stdio::null());
             command.stdout(out.try_clone().unwrap()).stderr(out);
             self.children.push(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")));
