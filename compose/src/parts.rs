@@ -95,6 +95,15 @@ impl Features {
         Self::with(settings, core, registry, history, settings.checkpoint_file())
     }
 
+    /// The features of a process whose stream job runs elsewhere: both stores, and no job.
+    pub fn elsewhere(settings: &Settings, core: &Core) -> Result<FeatureStore> {
+        let registry = Arc::new(registry(settings, &core.catalogue)?);
+        let history = history(settings, core.clock.clone())?;
+        let online =
+            online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
+        Ok(FeatureStore::new(registry, online, history, Applied::default()))
+    }
+
     /// The same over this history, which is only read, and this checkpoint.
     pub fn over(
         settings: &Settings,

@@ -27,6 +27,7 @@ use crate::{
 const STREAM: &str = "stream";
 const JOINER: &str = "rewards";
 const LEARNER: &str = "policy";
+const MEMORY: &str = "memory";
 const QUALITY: &str = "quality";
 const VERIFY: &str = "verify";
 const HOUSEKEEPING: &str = "retention";
@@ -45,6 +46,8 @@ pub struct Tasks {
     pub verify_per_minute: u32,
     /// What learns.
     pub score: bool,
+    /// What follows, to decide, a process that learns.
+    pub follow: bool,
     /// What drops what is too old.
     pub retention: bool,
     /// What trains the shadow by night.
@@ -86,13 +89,19 @@ pub fn start_full(
     metrics: PrometheusHandle,
     seed: u64,
 ) -> Result<Full> {
-    let features = Features::open(settings, &core)?;
-    let scoring = Scoring::open(settings, &core, &features.store)?;
-    let store = features.store.clone();
-    let names: Vec<&'static str> = [(tasks.stream, STREAM), (tasks.score, JOINER), (tasks.score, LEARNER)]
-        .into_iter()
-        .filter_map(|(runs, name)| runs.then_some(name))
-        .collect();
+    let features = tasks.stream.then(|| Features::open(settings, &core)).transpose()?;
+    let store = match &features {
+        Some(features) => features.store.clone(),
+        None => Features::elsewhere(settings, &core)?,
+    };
+    let scoring = Scoring::open(settings, &core, &store)?;
+    let names = [
+        (tasks.stream, STREAM),
+        (tasks.score, JOINER),
+        (tasks.follow, MEMORY),
+        (tasks.score || tasks.follow, LEARNER),
+    ];
+    let names = names.into_iter().filter_map(|(runs, name)| runs.then_some(name)).collect();
     let health = Arc::new(health::Parts::new(core.log.clone(), store.applied().clone(), names));
     let state = api::AppState {
         features: Arc::new(Reads::new(store.clone())),
@@ -101,7 +110,7 @@ pub fn start_full(
         people: Arc::new(Everywhere::new(
             core.log.clone(),
             store.history().clone(),
-            features.job.eraser(),
+            features.as_ref().map(|f| f.job.eraser()),
             scoring.memory.clone(),
         )),
         health: health.clone(),
@@ -116,7 +125,7 @@ pub fn start_full(
     let app = api::router(state, gate, ingestion(settings, &core, gate));
     let (tips, scorer) = (scoring.tips.clone(), scoring.scorer.clone());
     let nightly = Nightly::new(settings, &core, &scoring, store.registry()).filter(|_| tasks.train);
-    let mut process = Process::start(core, health, tasks, Some(features), Some(scoring));
+    let mut process = Process::start(core, health, tasks, features, Some(scoring));
     if let Some(nightly) = nightly {
         let task = nightly.run(process.core.clock.clone(), process.stop_work.clone());
         process.workers.push((TRAINING, process.spawn(TRAINING, task)));
@@ -154,16 +163,22 @@ impl Process {
             stream: None,
             core,
         };
-        if let Some(Features { store, job, quality_file }) = features.filter(|_| tasks.stream) {
+        if let Some(Features { store, job, quality_file }) = features {
             process.stream = Some(process.spawn(STREAM, on_a_thread(job.run(stopping))));
             process.watch(store.clone(), quality_file, tasks.verify_per_minute);
             process.tidy(store);
         }
-        if let Some(Scoring { joiner, learning, .. }) = scoring.filter(|_| tasks.score) {
+        if let Some(Scoring { joiner, learning, .. }) = scoring {
             let (clock, stop) = (process.core.clock.clone(), process.stop_work.clone());
-            let joiner = process.spawn(JOINER, joiner.run(stop.clone()));
-            let learning = process.spawn(LEARNER, learning.run(clock, stop));
-            process.workers.extend([(JOINER, joiner), (LEARNER, learning)]);
+            if tasks.score {
+                let joiner = process.spawn(JOINER, joiner.run(stop.clone()));
+                let learning = process.spawn(LEARNER, learning.run(clock, stop));
+                process.workers.extend([(JOINER, joiner), (LEARNER, learning)]);
+            } else if tasks.follow {
+                let memory = process.spawn(MEMORY, joiner.follow(stop.clone()));
+                let learning = process.spawn(LEARNER, learning.follow(clock, stop));
+                process.workers.extend([(MEMORY, memory), (LEARNER, learning)]);
+            }
         }
         if tasks.retention {
             let task =

@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
+use crate::{
+    config::Settings,
+    error::{Error, Result},
+};
+
 /// A job the process can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum Role {
@@ -66,6 +71,20 @@ pub fn parts_of(roles: &BTreeSet<Role>) -> BTreeSet<Part> {
     ROLES.iter().filter(|(r, _)| roles.contains(r)).flat_map(|(_, parts)| parts.iter().copied()).collect()
 }
 
+/// Whether these roles find what others make: values of now lie in the memory of the process that runs the
+/// stream job, unless the online store is one that processes share.
+pub fn within_reach(settings: &Settings, roles: &BTreeSet<Role>) -> Result<()> {
+    let alone = roles.contains(&Role::Stream) || !parts_of(roles).contains(&Part::Features);
+    if alone || !settings.online.url.starts_with("embedded:") {
+        return Ok(());
+    }
+    Err(Error::Setting(
+        "online.url = `embedded:` keeps values in the memory of the process with the role `stream`, which is not \
+         among these roles; name it too, or name a store that processes share, such as `redis://127.0.0.1:6379`"
+            .to_owned(),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +99,18 @@ mod tests {
     fn no_name_means_every_role() {
         assert_eq!(chosen(&[]).len(), ROLES.len());
         assert_eq!(chosen(&[Role::Api]), BTreeSet::from([Role::Api]));
+    }
+
+    #[test]
+    fn values_in_memory_are_for_the_process_that_makes_them() {
+        let mut settings = Settings::default();
+        for (roles, fine) in
+            [(vec![], true), (vec![Role::Ingest], true), (vec![Role::Api, Role::Score], false)]
+        {
+            assert_eq!(within_reach(&settings, &chosen(&roles)).is_ok(), fine, "{roles:?}");
+        }
+        settings.online.url = "redis://127.0.0.1".into();
+        assert!(within_reach(&settings, &chosen(&[Role::Api])).is_ok());
     }
 
     #[test]

@@ -22,6 +22,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
     let roles = roles::chosen(named);
     let needed = roles::parts_of(&roles);
+    roles::within_reach(settings, &roles)?;
     let gate = parts::gate(settings)?;
     let listener = match needed.contains(&Part::Http) {
         true => Some(serve::bind(settings, !gate.is_open()).await?),
@@ -32,6 +33,7 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
     let tasks = Tasks {
         stream: needed.contains(&Part::StreamJob),
         score: roles.contains(&Role::Score),
+        follow: needed.contains(&Part::Scorer) && !roles.contains(&Role::Score),
         verify_per_minute: if needed.contains(&Part::Verify) { settings.verify.per_minute } else { 0 },
         retention: needed.contains(&Part::Retention),
         train: needed.contains(&Part::Training),

@@ -58,7 +58,14 @@ async fn erase(settings: &Settings, user: &str) -> Result<()> {
     let records = log.erase(user).await?;
     let process = Process::over(
         core,
-        Tasks { stream: true, score: false, verify_per_minute: 0, retention: false, train: false },
+        Tasks {
+            stream: true,
+            score: false,
+            follow: false,
+            verify_per_minute: 0,
+            retention: false,
+            train: false,
+        },
         features,
     );
     let rows = eraser.erase(user).await.map_err(Error::Unavailable)?;

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 pub struct Everywhere {
     log: Arc<dyn Log>,
     history: Arc<dyn OfflineStore>,
-    eraser: Eraser,
+    /// `None` where the stream job runs in another process, which then follows the log's erasures.
+    eraser: Option<Eraser>,
     memory: Arc<Memory>,
 }
 
@@ -25,7 +26,7 @@ impl Everywhere {
     pub fn new(
         log: Arc<dyn Log>,
         history: Arc<dyn OfflineStore>,
-        eraser: Eraser,
+        eraser: Option<Eraser>,
         memory: Arc<Memory>,
     ) -> Everywhere {
         Everywhere { log, history, eraser, memory }
@@ -52,7 +53,16 @@ impl People for Everywhere {
     async fn erase(&self, user: &str, _now: Millis) -> Result<Vec<(String, u64)>, ApiError> {
         // The log first: what is erased there cannot come back by a replay.
         let log = self.log.erase(user).await.map_err(|e| ApiError::Unavailable(e.to_string()))?;
-        let history = self.eraser.erase(user).await.map_err(ApiError::Unavailable)?;
+        let history = match &self.eraser {
+            Some(eraser) => eraser.erase(user).await.map_err(ApiError::Unavailable)?,
+            None => {
+                let (history, user) = (self.history.clone(), user.to_owned());
+                let erased = tokio::task::spawn_blocking(move || history.erase(&user)).await;
+                erased
+                    .map_err(|e| ApiError::Internal(format!("an erasure stopped: {e}")))?
+                    .map_err(|e| ApiError::Unavailable(e.to_string()))?
+            }
+        };
         self.memory.erase(user);
         Ok(vec![("log".into(), log), ("history".into(), history)])
     }

@@ -54,7 +54,14 @@ impl Target {
         let features = parts.store.clone();
         let process = Process::over(
             core,
-            Tasks { stream: true, score: false, verify_per_minute: 0, retention: false, train: false },
+            Tasks {
+                stream: true,
+                score: false,
+                follow: false,
+                verify_per_minute: 0,
+                retention: false,
+                train: false,
+            },
             parts,
         );
         Ok(Target::Here(Box::new(Here { process, door, features, position: Position::default() })))

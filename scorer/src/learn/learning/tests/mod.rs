@@ -5,6 +5,8 @@ use prost::Message;
 use rand::{SeedableRng, rngs::SmallRng};
 use tempfile::TempDir;
 
+mod following;
+
 use super::{
     super::{
         GoOn, StateId,
