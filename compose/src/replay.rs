@@ -43,7 +43,7 @@ pub async fn run(settings: &Settings, args: ReplayArgs) -> Result<()> {
     let input = Input::open(&args.files)?;
     let mut report = Report::new(args.rejects.as_deref())?;
     let mut target = match &args.url {
-        Some(url) => Target::Server(Server::new(url)?),
+        Some(url) => Target::Server(Box::new(Server::new(url)?)),
         None => Target::data_directory(settings)?,
     };
     let sent = send_all(input, args.batch as usize, &mut target, &mut report).await;

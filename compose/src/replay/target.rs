@@ -28,7 +28,7 @@ pub enum Target {
     /// Through the door of this process, with the stream job behind it.
     Here(Box<Here>),
     /// To a running server.
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// The data directory, held by this process.
