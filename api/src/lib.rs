@@ -25,5 +25,5 @@ pub mod rows;
 pub mod state;
 
 pub use error::ApiError;
-pub use routes::router;
-pub use state::{AppState, Limits};
+pub use routes::{part_router, router};
+pub use state::{AppState, Limits, Service};

@@ -17,7 +17,7 @@ use axum::{
 };
 use metrics::{Counter, Histogram};
 
-use crate::{ApiError, AppState, error::Fault};
+use crate::{ApiError, error::Fault, state::Service};
 
 /// Requests answered, by method, matched route and status.
 pub const REQUESTS: &str = "kairos_http_requests_total";
@@ -82,13 +82,13 @@ impl RequestIds {
 /// What the middleware needs.
 #[derive(Clone)]
 pub(crate) struct Observer {
-    state: AppState,
+    service: Service,
     answered: Arc<Answered>,
 }
 
 impl Observer {
-    pub(crate) fn new(state: AppState) -> Observer {
-        Observer { state, answered: Arc::default() }
+    pub(crate) fn new(service: Service) -> Observer {
+        Observer { service, answered: Arc::default() }
     }
 }
 
@@ -130,16 +130,16 @@ impl Answered {
 
 /// The middleware itself. It stands outermost, so that every answer passes it.
 pub(crate) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
-    let state = &observer.state;
+    let service = &observer.service;
     let started = Instant::now();
-    let id = state.request_ids.take_or_make(request.headers().get(&REQUEST_ID));
+    let id = service.request_ids.take_or_make(request.headers().get(&REQUEST_ID));
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let mut answer = match tokio::time::timeout(state.limits.answer_time, next.run(request)).await {
+    let mut answer = match tokio::time::timeout(service.answer_time, next.run(request)).await {
         Ok(answer) => answer,
         Err(_) => {
-            let seconds = state.limits.answer_time.as_secs();
+            let seconds = service.answer_time.as_secs();
             ApiError::Late(format!("no answer within {seconds} s; try again or ask for less")).into_response()
         }
     };

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::extract::FromRef;
 use ingest::Clock;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -31,6 +32,30 @@ pub struct AppState {
     pub request_ids: Arc<RequestIds>,
     /// Limits on size and time.
     pub limits: Limits,
+}
+
+/// What every process answers, whichever its roles: how it is.
+#[derive(Clone)]
+pub struct Service {
+    /// The state of each part of this process.
+    pub health: Arc<dyn Health>,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+    /// Ids for requests that come without one.
+    pub request_ids: Arc<RequestIds>,
+    /// How long an answer may take to begin.
+    pub answer_time: Duration,
+}
+
+impl FromRef<AppState> for Service {
+    fn from_ref(state: &AppState) -> Service {
+        Service {
+            health: state.health.clone(),
+            metrics: state.metrics.clone(),
+            request_ids: state.request_ids.clone(),
+            answer_time: state.limits.answer_time,
+        }
+    }
 }
 
 /// Limits on size and time of a request.

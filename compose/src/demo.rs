@@ -91,14 +91,7 @@ pub async fn run(mut settings: Settings, arguments: DemoArgs) -> Result<()> {
     let clock = time::clock(clock::now(), arguments.speed * 60.0);
     let core = Core::open(&settings, clock.clone())?;
     let log = core.log.clone();
-    let tasks = Tasks {
-        stream: true,
-        score: true,
-        follow: false,
-        verify_per_minute: 0,
-        retention: true,
-        train: false,
-    };
+    let tasks = Tasks { ingest: true, stream: true, score: true, retention: true, ..Tasks::default() };
     let full = process::start_full(&settings, core, &gate, tasks, metrics.clone(), arguments.seed)?;
     tokio::spawn(telemetry::upkeep(metrics));
 

@@ -38,8 +38,10 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// Which tasks to run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Tasks {
+    /// Signals are taken in over HTTP.
+    pub ingest: bool,
     /// The job that keeps features fresh.
     pub stream: bool,
     /// How many samples a minute are compared with their SQL; 0 for none.
@@ -122,7 +124,8 @@ pub fn start_full(
             ..api::Limits::default()
         },
     };
-    let app = api::router(state, gate, ingestion(settings, &core, gate));
+    let signals = tasks.ingest.then(|| ingestion(settings, &core, gate)).unwrap_or_default();
+    let app = api::router(state, gate, signals);
     let (tips, scorer) = (scoring.tips.clone(), scoring.scorer.clone());
     let nightly = Nightly::new(settings, &core, &scoring, store.registry()).filter(|_| tasks.train);
     let mut process = Process::start(core, health, tasks, features, Some(scoring));
@@ -187,6 +190,16 @@ impl Process {
             process.workers.push((HOUSEKEEPING, task));
         }
         process
+    }
+
+    /// How this process is, for its routes.
+    pub fn service(&self, settings: &Settings, metrics: PrometheusHandle, seed: u64) -> api::Service {
+        api::Service {
+            health: self.health.clone(),
+            metrics,
+            request_ids: Arc::new(api::observe::RequestIds::new(seed)),
+            answer_time: Duration::from_secs(settings.limits.request_seconds),
+        }
     }
 
     /// Starts the tasks that need neither features nor decisions.

@@ -41,8 +41,6 @@ pub enum Part {
     StreamJob,
     /// Tips, policies, decisions, learning.
     Scorer,
-    /// The HTTP server.
-    Http,
     /// Samples compared with their SQL as a batch.
     Verify,
     /// The hourly housekeeping.
@@ -51,12 +49,12 @@ pub enum Part {
     Training,
 }
 
-/// Role, and the parts it needs.
+/// Role, and the parts it needs. Every process has an HTTP server beside them, which says how it is.
 pub const ROLES: [(Role, &[Part]); 6] = [
-    (Role::Ingest, &[Part::Catalogue, Part::Log, Part::Door, Part::Http]),
+    (Role::Ingest, &[Part::Catalogue, Part::Log, Part::Door]),
     (Role::Stream, &[Part::Catalogue, Part::Log, Part::Features, Part::StreamJob, Part::Verify]),
     (Role::Score, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer]),
-    (Role::Api, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer, Part::Http]),
+    (Role::Api, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer]),
     (Role::Pipelines, &[Part::Log, Part::Retention]),
     (Role::Train, &[Part::Catalogue, Part::Log, Part::Door, Part::Features, Part::Scorer, Part::Training]),
 ];

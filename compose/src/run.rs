@@ -24,13 +24,11 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
     let needed = roles::parts_of(&roles);
     roles::within_reach(settings, &roles)?;
     let gate = parts::gate(settings)?;
-    let listener = match needed.contains(&Part::Http) {
-        true => Some(serve::bind(settings, !gate.is_open()).await?),
-        false => None,
-    };
+    let listener = serve::bind(settings, !gate.is_open()).await?;
     let metrics = telemetry::start()?;
     let core = Core::open(settings, clock::system())?;
     let tasks = Tasks {
+        ingest: roles.contains(&Role::Ingest),
         stream: needed.contains(&Part::StreamJob),
         score: roles.contains(&Role::Score),
         follow: needed.contains(&Part::Scorer) && !roles.contains(&Role::Score),
@@ -38,28 +36,22 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
         retention: needed.contains(&Part::Retention),
         train: needed.contains(&Part::Training),
     };
+    let seed = process_seed()?;
+    let ingestion = roles.contains(&Role::Ingest).then(|| process::ingestion(settings, &core, &gate));
     let (process, app) = if needed.contains(&Part::Features) {
-        let seed = process_seed()?;
         let full = process::start_full(settings, core, &gate, tasks, metrics.clone(), seed)?;
-        let app = if roles.contains(&Role::Api) { Some(full.app) } else { None };
-        (full.process, app)
+        (full.process, roles.contains(&Role::Api).then_some(full.app))
     } else {
-        let app = roles.contains(&Role::Ingest).then(|| process::ingestion(settings, &core, &gate).into());
-        (Process::bare(core, tasks), app)
+        (Process::bare(core, tasks), None)
     };
+    // Every process says how it is.
+    let app =
+        app.unwrap_or_else(|| api::part_router(process.service(settings, metrics.clone(), seed), ingestion));
     tokio::spawn(telemetry::upkeep(metrics));
     let stop = stop_signal(process.failed.clone())?;
-    let served = match (listener, app) {
-        (Some(listener), Some(app)) => {
-            announce(&listener, gate.is_open());
-            serve::serve(listener, app, stop.clone(), Duration::from_secs(settings.http.drain_seconds)).await
-        }
-        _ => {
-            tracing::info!(?roles, "running without HTTP");
-            stop.cancelled().await;
-            Ok(())
-        }
-    };
+    announce(&listener, gate.is_open());
+    let drain = Duration::from_secs(settings.http.drain_seconds);
+    let served = serve::serve(listener, app, stop.clone(), drain).await;
     tracing::info!("no more requests are taken; putting everything on disk");
     let stopped = stop_within(process, STOP_WITHIN).await;
     served.and(stopped)?;

@@ -115,6 +115,10 @@ async fn a_role_alone_does_its_part() {
     assert_eq!(status, StatusCode::ACCEPTED, "{receipt}");
     let (status, _) = server.post("/v1/recommend", &json!({"user": "ada"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "tips are another role's");
+    let (status, ready) = server.get("/readyz").await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&ready));
+    let (_, metrics) = server.get("/metrics").await;
+    assert!(String::from_utf8_lossy(&metrics).contains(r#"route="/v1/signals",status="202""#));
     server.stop();
     let server = Server::start(data.path());
     let values = server.features("ada", &[COUNT], receipt["position"].as_str().unwrap()).await;

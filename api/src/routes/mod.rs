@@ -7,7 +7,7 @@ mod recommend;
 mod service;
 mod users;
 
-use axum::{Extension, Router, middleware};
+use axum::{Extension, Router, extract::FromRef, middleware};
 use ingest::auth::{Gate, Scope};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{
@@ -16,7 +16,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{ApiError, AppState, observe};
+use crate::{ApiError, AppState, observe, state::Service};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -85,14 +85,33 @@ pub fn router(state: AppState, gate: &Gate, ingestion: OpenApiRouter) -> Router 
         .routes(routes!(policies::register))
         .route_layer(gate.require(Scope::Admin));
 
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let service = Service::from_ref(&state);
+    let routes = OpenApiRouter::with_openapi(Document::openapi())
         .merge(open)
         .merge(read)
         .merge(recommend)
         .merge(admin)
-        .with_state(state.clone())
-        .merge(ingestion)
-        .split_for_parts();
+        .with_state(state)
+        .merge(ingestion);
+    finished(routes, service)
+}
+
+/// The surface of a process that serves nobody tips or features: how it is, and `ingestion` where it takes
+/// signals in.
+pub fn part_router(service: Service, ingestion: Option<OpenApiRouter>) -> Router {
+    let routes = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(service::healthz))
+        .routes(routes!(service::readyz))
+        .routes(routes!(service::metrics))
+        .routes(routes!(service::openapi))
+        .with_state(service.clone())
+        .merge(ingestion.unwrap_or_default());
+    finished(routes, service)
+}
+
+/// With its description, an answer to everything else, and what stands around every request.
+fn finished(routes: OpenApiRouter, service: Service) -> Router {
+    let (router, document) = routes.split_for_parts();
     let text = OpenApiText(document.to_json().unwrap_or_default().into());
 
     router
@@ -100,5 +119,5 @@ pub fn router(state: AppState, gate: &Gate, ingestion: OpenApiRouter) -> Router 
         .method_not_allowed_fallback(async || ApiError::Method)
         .layer(Extension(text))
         .layer(CatchPanicLayer::custom(service::panicked))
-        .layer(middleware::from_fn_with_state(observe::Observer::new(state), observe::observe))
+        .layer(middleware::from_fn_with_state(observe::Observer::new(service), observe::observe))
 }

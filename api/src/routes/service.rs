@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::OpenApiText;
-use crate::{ApiError, AppState, ports::PartHealth};
+use crate::{ApiError, ports::PartHealth, state::Service};
 
 /// Alive: the process answers.
 #[utoipa::path(
@@ -40,7 +40,7 @@ pub(super) struct Readiness {
         (status = 503, description = "Some part is not", body = Readiness),
     )
 )]
-pub(super) async fn readyz(State(state): State<AppState>) -> Response {
+pub(super) async fn readyz(State(state): State<Service>) -> Response {
     let parts = state.health.parts();
     let ready = parts.iter().all(|p| p.ready);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -52,7 +52,7 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Response {
     get, path = "/metrics", tag = "service", security(()),
     responses((status = 200, description = "Metrics", body = String, content_type = "text/plain"))
 )]
-pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+pub(super) async fn metrics(State(state): State<Service>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render())
         .into_response()
 }

@@ -68,14 +68,7 @@ impl Subject {
         let gate = Gate::new(Keys::open(), GateOptions::default());
         let core = Core::open(&settings, clock.clone())?;
         let (door, log) = (core.door.clone(), core.log.clone());
-        let tasks = Tasks {
-            stream: true,
-            score: true,
-            follow: false,
-            verify_per_minute: 0,
-            retention: false,
-            train: false,
-        };
+        let tasks = Tasks { ingest: true, stream: true, score: true, ..Tasks::default() };
         let full = process::start_full(&settings, core, &gate, tasks, telemetry::start()?, 1)?;
         let server = bare::start(full.app).await?;
         let people = tell_past(&door, &full.features, clock()).await?;
