@@ -124,7 +124,7 @@ pub fn start_full(
             ..api::Limits::default()
         },
     };
-    let signals = tasks.ingest.then(|| ingestion(settings, &core, gate)).unwrap_or_default();
+    let signals = if tasks.ingest { ingestion(settings, &core, gate) } else { OpenApiRouter::new() };
     let app = api::router(state, gate, signals);
     let (tips, scorer) = (scoring.tips.clone(), scoring.scorer.clone());
     let nightly = Nightly::new(settings, &core, &scoring, store.registry()).filter(|_| tasks.train);
