@@ -7,6 +7,7 @@ mod support;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
@@ -44,8 +45,27 @@ fn as_json(yaml: &Yaml) -> Value {
 }
 
 fn compose_file() -> Value {
-    yaml(&compose_dir().join("docker-compose.yml"))
+    merged(yaml(&compose_dir().join("docker-compose.yml")))
 }
+
+/// With the keys of `<<` put beside those that stand there themselves.
+fn merged(value: Value) -> Value {
+    match value {
+        Value::Object(mut map) => {
+            let mut base = match map.remove("<<").map(merged) {
+                Some(Value::Object(base)) => base,
+                None => serde_json::Map::new(),
+                other => panic!("only one mapping is merged, not {other:?}"),
+            };
+            base.extend(map.into_iter().map(|(name, value)| (name, merged(value))));
+            Value::Object(base)
+        }
+        Value::Array(items) => items.into_iter().map(merged).collect(),
+        other => other,
+    }
+}
+
+const PROFILES: [&str; 5] = ["core", "distributed", "observe", "ai", "stream"];
 
 fn services(file: &Value) -> impl Iterator<Item = (&String, &Value)> {
     file["services"].as_object().unwrap().iter()
@@ -53,6 +73,78 @@ fn services(file: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The first of these programs that runs.
+fn compose_program() -> Option<Command> {
+    [vec!["docker", "compose"], vec!["docker-compose"]].into_iter().find_map(|words| {
+        let made = || {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
+            command
+        };
+        made().arg("version").output().is_ok_and(|o| o.status.success()).then(made)
+    })
+}
+
+#[test]
+fn the_schema_is_met_in_every_profile() {
+    let Some(_) = compose_program() else {
+        println!("skipped: no docker compose");
+        assert!(std::env::var_os("KAIROS_TEST_REQUIRE").is_none(), "docker compose is required here");
+        return;
+    };
+    for profile in PROFILES {
+        let mut command = compose_program().unwrap();
+        command.arg("-f").arg(compose_dir().join("docker-compose.yml"));
+        let (status, _, why) = run(command.args(["--profile", profile, "config", "--quiet"]));
+        assert!(status.success() && !why.contains("variable is not set"), "{profile}: {why}");
+    }
+}
+
+#[test]
+fn every_service_belongs_to_a_profile_and_needs_what_is_in_it() {
+    let file = compose_file();
+    for (name, service) in services(&file) {
+        let profiles: Vec<&str> = texts(&service["profiles"]).collect();
+        assert!(
+            !profiles.is_empty() && profiles.iter().all(|p| PROFILES.contains(p)),
+            "{name}: {profiles:?}"
+        );
+        for needed in texts(&service["depends_on"]) {
+            let theirs: Vec<&str> = texts(&file["services"][needed]["profiles"]).collect();
+            assert!(
+                profiles.iter().all(|p| theirs.contains(p)),
+                "{name} in {profiles:?} needs {needed} in {theirs:?}"
+            );
+        }
+    }
+    for profile in PROFILES {
+        let has = services(&file).any(|(_, s)| texts(&s["profiles"]).any(|p| p == profile));
+        assert!(has, "nothing is in {profile}");
+    }
+}
+
+#[test]
+fn the_roles_apart_are_all_roles_and_each_is_scraped() {
+    let file = compose_file();
+    let scraped = yaml(&compose_dir().join("../dashboards/prometheus/prometheus.yml"));
+    let scraped: Vec<&str> = texts(&scraped["scrape_configs"][0]["dns_sd_configs"][0]["names"]).collect();
+    let mut roles = Vec::new();
+    for (name, service) in services(&file).filter(|(_, s)| s["image"] == "kairos:local") {
+        roles.extend(texts(&service["command"]).skip(1));
+        assert!(scraped.contains(&name.as_str()), "{name} is not in {scraped:?}");
+    }
+    let (_, help, _) = run(kairos().args(["run", "--help"]));
+    let help = help.split("Options:").next().unwrap();
+    for role in &roles {
+        assert!(help.contains(&format!("- {role}:")), "{role} is no role:\n{help}");
+    }
+    assert_eq!(
+        roles.len(),
+        help.lines().filter(|l| l.trim_start().starts_with("- ")).count(),
+        "{roles:?}\n{help}"
+    );
 }
 
 #[test]
@@ -87,6 +179,9 @@ fn every_service_is_healthy_limited_pinned_and_unprivileged() {
         assert!(service["deploy"]["resources"]["limits"]["cpus"].is_string(), "{name}: cpu limit");
         assert!(service["restart"].is_string(), "{name}: restart");
         assert_eq!(service["cap_drop"][0], "ALL", "{name}");
+        let user = service["user"].as_str().map(|u| u.split(':').next().unwrap());
+        let ours = service["image"] == "kairos:local";
+        assert!(user.map_or(ours, |u| u != "0" && u != "root"), "{name}: runs as root");
         let tag = service["image"].as_str().and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag);
         assert!(tag.is_some_and(|t| t != "latest"), "{name}: the image has no version");
         for port in texts(&service["ports"]) {
@@ -111,7 +206,7 @@ fn secrets_are_files_that_stay_out_of_git_and_of_images() {
     for (name, service) in services(&file) {
         for (setting, value) in service["environment"].as_object().into_iter().flatten() {
             let secret = ["PASSWORD", "TOKEN", "SECRET"].iter().any(|s| setting.contains(s));
-            let by_file = setting.ends_with("__FILE") && value.as_str().unwrap().starts_with("/run/secrets/");
+            let by_file = setting.ends_with("_FILE") && value.as_str().unwrap().starts_with("/run/secrets/");
             assert!(!secret || by_file, "{name}: {setting} stands in the open");
         }
         let declared = file["secrets"].as_object().unwrap();
@@ -123,7 +218,7 @@ fn secrets_are_files_that_stay_out_of_git_and_of_images() {
 }
 
 /// What the image and the compose file set for the program.
-fn environment() -> Vec<(String, String)> {
+fn environment(service: &str) -> Vec<(String, String)> {
     let image = read(&compose_dir().join("Dockerfile"));
     let mut all: Vec<(String, String)> = image
         .lines()
@@ -131,7 +226,7 @@ fn environment() -> Vec<(String, String)> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let file = compose_file();
-    for (name, value) in file["services"]["kairos"]["environment"].as_object().unwrap() {
+    for (name, value) in file["services"][service]["environment"].as_object().unwrap() {
         all.push((name.clone(), value.as_str().unwrap().to_owned()));
     }
     all
@@ -142,7 +237,7 @@ fn the_program_accepts_the_settings_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let keys = dir.path().join("keys.toml");
     let mut with_settings = Vec::new();
-    for (name, value) in environment() {
+    for (name, value) in environment("kairos") {
         let value = match name.as_str() {
             "KAIROS__DATA__DIR" => dir.path().join("data").display().to_string(),
             "KAIROS__AUTH__KEYS_FILE" => keys.display().to_string(),

@@ -241,9 +241,13 @@ impl Prometheus {
         fs::create_dir_all(dir).unwrap();
         let shipped = dashboards().join("prometheus");
         let config = fs::read_to_string(shipped.join("prometheus.yml")).unwrap();
-        assert!(config.contains("kairos:8080") && config.contains("10s"));
-        fs::write(dir.join("prometheus.yml"), config.replace("kairos:8080", target).replace("10s", "1s"))
-            .unwrap();
+        let (config, found_by_name) = config.split_once("    dns_sd_configs:").unwrap();
+        assert!(found_by_name.contains("kairos") && config.contains("10s"));
+        fs::write(
+            dir.join("prometheus.yml"),
+            format!("{config}    static_configs: [{{targets: [\"{target}\"]}}]\n").replace("10s", "1s"),
+        )
+        .unwrap();
         for rules in ["rules.yml", "alerts.yml"] {
             fs::copy(shipped.join(rules), dir.join(rules)).unwrap();
         }
