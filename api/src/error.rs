@@ -91,9 +91,10 @@ impl From<FeatureError> for ApiError {
         match e {
             FeatureError::Request(message) => ApiError::Invalid(message),
             FeatureError::NotYet(..) => ApiError::Late(e.to_string()),
-            FeatureError::Unavailable(message) | FeatureError::Gone(message) => {
-                ApiError::Unavailable(message)
-            }
+            FeatureError::Unavailable(message)
+            | FeatureError::Gone(message)
+            | FeatureError::Lost(message)
+            | FeatureError::Fenced(message) => ApiError::Unavailable(message),
             FeatureError::Definition { .. } | FeatureError::Damaged(_) | FeatureError::Compute { .. } => {
                 ApiError::Internal(e.to_string())
             }

@@ -92,6 +92,11 @@ pub struct Recommendation {
     pub policy: String,
     /// The probability with which it chose this tip among the candidates.
     pub propensity: f64,
+    /// Present and true when the features behind the choice may be older than they should be: the online store is
+    /// away, or too far behind the log.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub stale: bool,
 }
 
 /// The words of a tip.

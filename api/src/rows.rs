@@ -92,6 +92,9 @@ fn json(table: &FeatureTable, late: Option<&'static str>) -> Result<Vec<u8>, Api
         named(&mut to, &table.columns.keys, ages)?;
         to.extend_from_slice(b"},\"as_of\":");
         to.extend_from_slice(&as_of);
+        if table.stale.get(i) == Some(&true) {
+            to.extend_from_slice(b",\"stale\":true");
+        }
         to.push(b'}');
     }
     to.push(b']');

@@ -10,7 +10,7 @@ use std::{
 use features::{
     Applied, FeatureStore, Functions, Registry,
     offline::{self, OfflineStore},
-    online,
+    online::{self, OnlineOptions},
     registry::Beside,
     versions::Versions,
 };
@@ -19,7 +19,7 @@ use ingest::{
     admit::{Door, DoorOptions},
     auth::{Gate, GateOptions, Keys, Rate},
     catalogue::Catalogue,
-    log::{self, Log, LogOptions},
+    log::{self, Log, LogOptions, Topic},
 };
 use scorer::{
     Scorer,
@@ -92,26 +92,28 @@ impl Features {
         let registry = registry(settings, &core.catalogue)?;
         let history = history(settings, core.clock.clone())?;
         versions(settings).settle(&registry, &*history).map_err(broken("the versions of feature views"))?;
-        Self::with(settings, core, registry, history, settings.checkpoint_file())
+        let url = &settings.online.url;
+        Self::with(settings, core, registry, history, settings.checkpoint_file(), url)
     }
 
     /// The features of a process whose stream job runs elsewhere: both stores, and no job.
     pub fn elsewhere(settings: &Settings, core: &Core) -> Result<FeatureStore> {
         let registry = Arc::new(registry(settings, &core.catalogue)?);
         let history = history(settings, core.clock.clone())?;
-        let online =
-            online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
+        let options = online_options(settings, core, registry.views().len());
+        let online = online::open(&settings.online.url, &options).map_err(broken("features"))?;
         Ok(FeatureStore::new(registry, online, history, Applied::default()))
     }
 
-    /// The same over this history, which is only read, and this checkpoint.
+    /// The same over this history, which is only read, and this checkpoint, with values in this process alone.
     pub fn over(
         settings: &Settings,
         core: &Core,
         history: Arc<dyn OfflineStore>,
         checkpoint: PathBuf,
     ) -> Result<Features> {
-        Self::with(settings, core, registry(settings, &core.catalogue)?, history, checkpoint)
+        let registry = registry(settings, &core.catalogue)?;
+        Self::with(settings, core, registry, history, checkpoint, "embedded:")
     }
 
     fn with(
@@ -120,10 +122,11 @@ impl Features {
         registry: Registry,
         history: Arc<dyn OfflineStore>,
         checkpoint: PathBuf,
+        url: &str,
     ) -> Result<Features> {
         let registry = Arc::new(registry);
         let online =
-            online::open(&settings.online.url, registry.views().len()).map_err(broken("features"))?;
+            online::open(url, &online_options(settings, core, registry.views().len())).map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
         let options = JobOptions {
             checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),
@@ -249,6 +252,10 @@ pub fn gate(settings: &Settings) -> Result<Gate> {
     let options =
         GateOptions { key_rate: rate(limits.key_per_second), address_rate: rate(limits.address_per_second) };
     Ok(Gate::new(keys, options))
+}
+
+fn online_options(_: &Settings, core: &Core, views: usize) -> OnlineOptions {
+    OnlineOptions { partitions: core.log.partitions(Topic::Signals), ..OnlineOptions::new(views) }
 }
 
 fn log_options(settings: &Settings) -> LogOptions {

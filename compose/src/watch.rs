@@ -85,8 +85,10 @@ pub async fn verify(
     let pause = Duration::from_secs(60) / per_minute.max(1);
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         let now = clock();
+        let here = tokio::runtime::Handle::current();
         watch = tokio::task::spawn_blocking(move || {
-            watch.step(now);
+            // History is read from disk.
+            here.block_on(watch.step(now));
             watch
         })
         .await?;

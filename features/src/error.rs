@@ -37,6 +37,12 @@ pub enum FeatureError {
     /// What was to be read has been replaced; reading again finds what took its place.
     #[error("{0}")]
     Gone(String),
+    /// A store has lost what was put into it; putting everything again mends it.
+    #[error("{0}")]
+    Lost(String),
+    /// Another process does this work; this one must leave it alone.
+    #[error("{0}")]
+    Fenced(String),
     /// The position asked for was not applied in time.
     #[error("the position {0} was not applied within {1} ms; try again, or read without `after`")]
     NotYet(String, u64),

@@ -1,51 +1,42 @@
 //! Reading features: now, as of an instant of the past, and after one's own writes.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`applied`] | how far the stream job has come |
+//! | `rows` | from stored rows to the values asked for |
 
-use std::{sync::Arc, time::Duration};
+pub mod applied;
+mod rows;
 
-use ingest::{
-    Millis,
-    log::{Offset, Partition, Position},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
-use tokio::sync::watch;
+
+use ingest::{Millis, log::Position};
+use tokio::sync::Mutex;
+
+pub use applied::Applied;
+use rows::{Rows, blank, fill, push_part};
 
 use crate::{
     error::FeatureError,
     history::PastEvents,
-    kernel::{Kept, value_at},
+    kernel::value_at,
     offline::OfflineStore,
     online::OnlineStore,
     quality::Quality,
-    registry::{Prepared, PreparedView, Registry},
+    registry::{Prepared, Registry},
     table::FeatureTable,
-    value::{FeatureRow, Part, Value},
+    value::FeatureRow,
     view::View,
 };
 
-/// How far the stream job has come, for those who wait for it.
-#[derive(Debug, Clone)]
-pub struct Applied(watch::Sender<Position>);
-
-impl Default for Applied {
-    fn default() -> Self {
-        Applied(watch::Sender::new(Position::default()))
-    }
-}
-
-impl Applied {
-    /// Tells that everything below `position` can be read.
-    pub fn advance(&self, position: &Position) {
-        self.0.send_if_modified(|at| {
-            let changed = at != position;
-            at.clone_from(position);
-            changed
-        });
-    }
-
-    /// How far it has come.
-    pub fn position(&self) -> Position {
-        self.0.borrow().clone()
-    }
-}
+/// How often a store outside this process is asked how far it is while somebody waits for it.
+const ASK_EVERY: Duration = Duration::from_millis(4);
 
 /// Features, to be read: a cheap handle.
 #[derive(Clone)]
@@ -55,10 +46,14 @@ pub struct FeatureStore {
     history: Arc<dyn OfflineStore>,
     applied: Applied,
     quality: Arc<Quality>,
+    /// Whether the job is too far behind the log.
+    behind: Arc<AtomicBool>,
+    /// Held by the one who asks the online store how far it is, for all who wait.
+    asking: Arc<Mutex<()>>,
 }
 
 impl FeatureStore {
-    /// Puts the parts together; `applied` is moved by the stream job.
+    /// Puts the parts together; `applied` is moved by the stream job of this process, if it has one.
     pub fn new(
         registry: Arc<Registry>,
         online: Arc<dyn OnlineStore>,
@@ -67,7 +62,8 @@ impl FeatureStore {
     ) -> Self {
         let current: Vec<_> = registry.current().cloned().collect();
         let quality = Arc::new(Quality::new(&current));
-        FeatureStore { registry, online, history, applied, quality }
+        let (behind, asking) = Default::default();
+        FeatureStore { registry, online, history, applied, quality, behind, asking }
     }
 
     /// The views there are.
@@ -95,9 +91,20 @@ impl FeatureStore {
         &self.quality
     }
 
+    /// Says whether the job is so far behind the log that values count as stale.
+    pub fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Relaxed);
+    }
+
     /// Entities that a view has values for online.
-    pub fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError> {
-        self.online.entities(view)
+    pub async fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError> {
+        self.online.entities(view).await
+    }
+
+    /// Learns from the online store how far the stream jobs of other processes have come.
+    pub async fn refresh(&self) -> Result<(), FeatureError> {
+        self.applied.advance(&self.online.applied().await?);
+        Ok(())
     }
 
     /// Waits until everything below `position` can be read.
@@ -106,119 +113,148 @@ impl FeatureStore {
     /// `NotYet` when that takes longer than `timeout`.
     pub async fn wait_for(&self, position: &Position, timeout: Duration) -> Result<(), FeatureError> {
         let mut at = self.applied.0.subscribe();
-        let reached = tokio::time::timeout(timeout, at.wait_for(|at| at.covers(position))).await;
-        match reached {
-            Ok(Ok(_)) => Ok(()),
+        let reached = async {
+            tokio::select! {
+                reached = at.wait_for(|at| at.covers(position)) => reached.is_ok(),
+                () = self.follow(), if self.online.resident().is_none() => false,
+            }
+        };
+        match tokio::time::timeout(timeout, reached).await {
+            Ok(true) => Ok(()),
             _ => Err(FeatureError::NotYet(position.to_string(), timeout.as_millis() as u64)),
         }
     }
 
+    /// Asks the online store how far it is again and again; does not end.
+    async fn follow(&self) {
+        let _turn = self.asking.lock().await;
+        loop {
+            // While it is away nothing new can be read, and whoever waits has a timeout.
+            let _ = self.refresh().await;
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
     /// The values of one entity at `now`.
-    pub fn read_one(
+    pub async fn read_one(
         &self,
         prepared: &Prepared,
         entity: &str,
         now: Millis,
     ) -> Result<FeatureRow, FeatureError> {
-        if let Some(computed) = &prepared.computed {
-            return computed.finish(self.read_one(&computed.stored, entity, now)?);
-        }
-        let mut row = blank(prepared, entity, now);
-        for part in &prepared.parts {
-            let place = self.read_part(part, entity, now, &mut row.values, &mut row.age_ms)?;
-            push_part(&mut row, part, Position(place.into_iter().collect()));
-        }
-        Ok(row)
+        let rows = self.rows(prepared, &[entity]).await?;
+        self.row_of(&rows, prepared, 0, entity, now)
     }
 
-    /// The values of one view, put where they belong among `values` and `ages`; what is not stored is left
-    /// as it is. Answers the partition and the offset below which every signal is in them.
-    fn read_part(
+    /// The same without waiting, where the online store is in this process.
+    ///
+    /// # Errors
+    /// `Request` where it is elsewhere.
+    pub fn read_here(
         &self,
-        part: &PreparedView,
+        prepared: &Prepared,
         entity: &str,
         now: Millis,
-        values: &mut [Value],
-        ages: &mut [Option<i64>],
-    ) -> Result<Option<(Partition, Offset)>, FeatureError> {
-        let mut tries = 0;
-        loop {
-            match self.try_read_part(part, entity, now, values, ages) {
-                // Its events lay on disk and have been replaced meanwhile, as the row has.
-                Err(FeatureError::Gone(_)) if tries < 3 => tries += 1,
-                done => return done,
-            }
-        }
-    }
-
-    fn try_read_part(
-        &self,
-        part: &PreparedView,
-        entity: &str,
-        now: Millis,
-        values: &mut [Value],
-        ages: &mut [Option<i64>],
-    ) -> Result<Option<(Partition, Offset)>, FeatureError> {
-        let stored = self.online.get(&part.view, entity)?.filter(|r| r.header.version == part.view.version);
-        let Some(stored) = stored else {
-            if part.view.ages() {
-                let nothing = part.view.nothing(now);
-                let computed = part.view.evaluate(std::slice::from_ref(&nothing))?;
-                fill(values, ages, part, |slot| value_at(&computed[slot], 0), &nothing)?;
-            }
-            return Ok(None);
-        };
-        let (header, kept) = (stored.header, stored.kept(now));
-        if header.from <= now && now < header.until && !part.view.ages() {
-            fill(values, ages, part, |slot| stored.value(slot), &kept)?;
-        } else {
-            let computed = part.view.evaluate(std::slice::from_ref(&kept))?;
-            fill(values, ages, part, |slot| value_at(&computed[slot], 0), &kept)?;
-        }
-        Ok(Some((header.partition, header.next_offset)))
+    ) -> Result<FeatureRow, FeatureError> {
+        let rows = self.online.resident().ok_or_else(|| {
+            FeatureError::Request("the online store is not in this process; read with `read_one`".into())
+        })?;
+        self.row_of(&Rows::Here(rows), prepared, 0, entity, now)
     }
 
     /// The values of many entities at one `now`: rows in the order asked, repeats and unknowns included.
-    pub fn read_now<S: AsRef<str>>(
+    pub async fn read_now<S: AsRef<str> + Sync>(
         &self,
         prepared: &Prepared,
         entities: &[S],
         now: Millis,
     ) -> Result<Vec<FeatureRow>, FeatureError> {
-        entities.iter().map(|e| self.read_one(prepared, e.as_ref(), now)).collect()
+        let rows = self.rows(prepared, entities).await?;
+        let entities = entities.iter().enumerate();
+        entities.map(|(i, e)| self.row_of(&rows, prepared, i, e.as_ref(), now)).collect()
     }
 
     /// As [`read_now`](Self::read_now), side by side and without what each row rests on.
-    pub fn read_table(
+    pub async fn read_table(
         &self,
         prepared: &Prepared,
         entities: Vec<String>,
         now: Millis,
     ) -> Result<FeatureTable, FeatureError> {
+        // Before the values, so that it holds for all of them.
+        let mut position = self.applied.position();
+        let rows = self.rows(prepared, &entities).await?;
+        if matches!(&rows, Rows::Fetched(found) if found.iter().any(|f| f.stale)) {
+            // Rows read earlier: nothing is promised of them.
+            position = Position::default();
+        }
         if prepared.computed.is_some() {
-            let position = self.applied.position();
-            let rows = self.read_now(prepared, &entities, now)?;
+            let of_entity = |(i, e): (usize, &String)| self.row_of(&rows, prepared, i, e, now);
+            let rows = entities.iter().enumerate().map(of_entity).collect::<Result<_, _>>()?;
             return Ok(FeatureTable::from_rows(prepared.columns.clone(), rows, now, position));
         }
         let width = prepared.names.len();
         let mut table = FeatureTable {
             columns: prepared.columns.clone(),
-            // Before the values, so that it holds for all of them.
-            position: self.applied.position(),
+            position,
             as_of: now,
             values: Vec::with_capacity(entities.len() * width),
             ages: vec![None; entities.len() * width],
+            stale: vec![self.behind.load(Relaxed); entities.len()],
             entities,
         };
         for (i, entity) in table.entities.iter().enumerate() {
             table.values.extend_from_slice(&prepared.empty);
             let cells = i * width..(i + 1) * width;
             let (values, ages) = (&mut table.values[cells.clone()], &mut table.ages[cells]);
-            for part in &prepared.parts {
-                self.read_part(part, entity, now, values, ages)?;
+            for (number, part) in prepared.parts.iter().enumerate() {
+                let at = i * prepared.parts.len() + number;
+                let (_, stale) = rows.read_part(part, at, entity, now, values, ages)?;
+                table.stale[i] |= stale;
             }
         }
         Ok(table)
+    }
+
+    /// Where the rows of these entities are; fetched, all at once, unless they are in this process.
+    async fn rows<S: AsRef<str> + Sync>(
+        &self,
+        prepared: &Prepared,
+        entities: &[S],
+    ) -> Result<Rows<'_>, FeatureError> {
+        if let Some(here) = self.online.resident() {
+            return Ok(Rows::Here(here));
+        }
+        let parts = &prepared.stored().parts;
+        let mut keys: Vec<(&View, &str)> = Vec::with_capacity(entities.len() * parts.len());
+        for entity in entities {
+            keys.extend(parts.iter().map(|part| (&*part.view, entity.as_ref())));
+        }
+        Ok(Rows::Fetched(self.online.get_many(&keys).await?))
+    }
+
+    /// The values of the entity asked for as number `index`.
+    fn row_of(
+        &self,
+        rows: &Rows<'_>,
+        prepared: &Prepared,
+        index: usize,
+        entity: &str,
+        now: Millis,
+    ) -> Result<FeatureRow, FeatureError> {
+        let stored = prepared.stored();
+        let mut row = blank(stored, entity, now);
+        row.stale = self.behind.load(Relaxed);
+        for (number, part) in stored.parts.iter().enumerate() {
+            let at = index * stored.parts.len() + number;
+            let (place, stale) = rows.read_part(part, at, entity, now, &mut row.values, &mut row.age_ms)?;
+            row.stale |= stale;
+            push_part(&mut row, part, Position(place.into_iter().collect()));
+        }
+        match &prepared.computed {
+            Some(computed) => computed.finish(row),
+            None => Ok(row),
+        }
     }
 
     /// The values of many entities as of an instant of the past, from history, knowing all that is known
@@ -247,34 +283,4 @@ impl FeatureStore {
         }
         Ok(rows)
     }
-}
-
-fn blank(prepared: &Prepared, entity: &str, as_of: Millis) -> FeatureRow {
-    FeatureRow {
-        entity: entity.to_owned(),
-        age_ms: vec![None; prepared.empty.len()],
-        values: prepared.empty.clone(),
-        as_of,
-        parts: Vec::with_capacity(prepared.parts.len()),
-    }
-}
-
-fn fill(
-    values: &mut [Value],
-    ages: &mut [Option<i64>],
-    part: &PreparedView,
-    value: impl Fn(usize) -> Value,
-    kept: &Kept<'_>,
-) -> Result<(), FeatureError> {
-    let (newest, held) = part.view.newest_in(kept)?;
-    let age = newest.map(|t| kept.at - t);
-    for s in &part.slots {
-        values[s.at] = value(s.slot);
-        ages[s.at] = age.filter(|_| held[s.window]);
-    }
-    Ok(())
-}
-
-fn push_part(row: &mut FeatureRow, part: &PreparedView, position: Position) {
-    row.parts.push(Part { view: part.view.name.clone(), version: part.view.version_text.clone(), position });
 }

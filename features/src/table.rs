@@ -53,6 +53,8 @@ pub struct FeatureTable {
     pub values: Vec<Value>,
     /// For each value, how old the newest signal behind it is, in milliseconds; `None` when there is none.
     pub ages: Vec<Option<i64>>,
+    /// For each row, whether its values may be older than they should be ([`FeatureRow::stale`]).
+    pub stale: Vec<bool>,
 }
 
 impl FeatureTable {
@@ -68,6 +70,7 @@ impl FeatureTable {
             entities: Vec::with_capacity(rows.len()),
             values: Vec::with_capacity(rows.len() * width),
             ages: Vec::with_capacity(rows.len() * width),
+            stale: Vec::with_capacity(rows.len()),
             columns,
             as_of,
             position,
@@ -76,6 +79,7 @@ impl FeatureTable {
             table.entities.push(row.entity);
             table.values.extend(row.values);
             table.ages.extend(row.age_ms);
+            table.stale.push(row.stale);
         }
         table
     }
@@ -90,6 +94,7 @@ impl FeatureTable {
         let rows = entities.len();
         FeatureTable {
             ages: vec![None; rows * empty.len()],
+            stale: vec![false; rows],
             values: std::iter::repeat_n(empty, rows).flatten().cloned().collect(),
             columns,
             entities,
@@ -109,7 +114,7 @@ impl FeatureTable {
 
     /// As an Arrow batch: `entity`, `as_of`, a column for each feature by its name and type, and `age_ms`, a
     /// struct with an Int64 for each feature. The schema's metadata has `kairos.position` and, for each view,
-    /// `kairos.version.<view>`.
+    /// `kairos.version.<view>`; `kairos.stale` lists the numbers of the rows, from 0, that are stale, if any are.
     pub fn to_arrow(&self) -> Result<RecordBatch, FeatureError> {
         let wrong = |e: arrow::error::ArrowError| FeatureError::Damaged(format!("values as Arrow: {e}"));
         let (rows, width) = (self.entities.len(), self.columns.names.len());
@@ -136,6 +141,11 @@ impl FeatureTable {
         metadata.insert("kairos.position".to_owned(), self.position.to_string());
         for (view, version) in &self.columns.views {
             metadata.insert(format!("kairos.version.{view}"), version.to_string());
+        }
+        if self.stale.contains(&true) {
+            let stale = self.stale.iter().enumerate().filter(|(_, stale)| **stale);
+            let numbers: Vec<String> = stale.map(|(row, _)| row.to_string()).collect();
+            metadata.insert("kairos.stale".to_owned(), numbers.join(","));
         }
         let schema = Schema::new_with_metadata(fields, metadata);
         RecordBatch::try_new(Arc::new(schema), columns).map_err(wrong)
@@ -224,12 +234,14 @@ mod tests {
             position: "0:3".parse().unwrap(),
             values: [full.clone(), vec![Value::Null; 6], full.clone()].concat(),
             ages: [vec![Some(3); 6], vec![None; 12]].concat(),
+            stale: vec![true, false, true],
         };
         let batch = table.to_arrow().unwrap();
         assert_eq!((batch.num_rows(), batch.num_columns()), (3, 9));
         let schema = batch.schema();
         assert_eq!(schema.metadata()["kairos.position"], "0:3");
         assert_eq!(schema.metadata()["kairos.version.v"], "00ff");
+        assert_eq!(schema.metadata()["kairos.stale"], "0,2");
         for (i, t) in types.iter().enumerate() {
             assert_eq!(schema.field(i + 2).data_type(), t);
             let column = batch.column(i + 2);

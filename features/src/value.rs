@@ -97,6 +97,9 @@ pub struct FeatureRow {
     pub as_of: Millis,
     /// What the values of each view rest on, so that the row can be rebuilt later.
     pub parts: Vec<Part>,
+    /// Whether they may be older than they should be: the online store is away and they were read earlier, or it is
+    /// too far behind the log.
+    pub stale: bool,
 }
 
 /// What the values of one view in a row rest on.

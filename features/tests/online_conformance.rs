@@ -95,12 +95,12 @@ fn conforms(store: &dyn OnlineStore) {
 
 #[test]
 fn embedded_conforms() {
-    conforms(&*online::open("embedded:", 2).unwrap());
+    conforms(&*online::open("embedded:", &online::OnlineOptions::new(2)).unwrap());
 }
 
 #[test]
 fn an_unknown_backend_is_named() {
-    let Err(e) = online::open("cassandra://somewhere", 2) else { panic!("opened") };
+    let Err(e) = online::open("cassandra://somewhere", &online::OnlineOptions::new(2)) else { panic!("opened") };
     assert!(e.to_string().contains("cassandra://somewhere") && e.to_string().contains("online.url"), "{e}");
 }
 

@@ -226,18 +226,18 @@ fn on_demand_features_are_computed_at_the_read() {
     let clock: ingest::Clock = std::sync::Arc::new(|| 0);
     let store = features::FeatureStore::new(
         std::sync::Arc::new(registry),
-        features::online::open("embedded:", 1).unwrap(),
+        features::online::open("embedded:", &features::online::OnlineOptions::new(1)).unwrap(),
         features::offline::open("embedded:", dir.path(), clock).unwrap(),
         features::Applied::default(),
     );
     let wanted = [Value::Text("idle".into()), Value::Int(0), Value::Int(30), Value::Time(77)];
-    assert_eq!(store.read_one(&prepared, "nobody", 77).unwrap().values, wanted);
+    assert_eq!(store.read_here(&prepared, "nobody", 77).unwrap().values, wanted);
     assert_eq!(store.read_as_of(&prepared, &["nobody"], 77).unwrap()[0].values, wanted);
     let joined =
         features::past::join(&**store.history(), &prepared, &[("nobody", 77)], Default::default()).unwrap();
     assert_eq!((joined.values.num_columns(), joined.values.num_rows()), (4, 1));
     let share = store.registry().prepare_views(&["room"]).unwrap();
-    assert_eq!(store.read_one(&share, "nobody", 0).unwrap().values[..2], [Value::Null, Value::Null]);
+    assert_eq!(store.read_here(&share, "nobody", 0).unwrap().values[..2], [Value::Null, Value::Null]);
 
     let wrong =
         |json: serde_json::Value| prepared.with_request(json.as_object().unwrap()).unwrap_err().to_string();

@@ -76,11 +76,13 @@ pub fn config() -> ScorerConfig {
 
 struct OneFeature;
 
+#[async_trait]
 impl FeatureSource for OneFeature {
-    fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
+    async fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
         let x = (user.len() % 3) as f64 - 1.0;
         let values = vec![Value::Float(x)];
-        Ok(FeatureRow { entity: user.into(), values, age_ms: vec![Some(1)], as_of: now, parts: vec![] })
+        let (age_ms, parts) = (vec![Some(1)], vec![]);
+        Ok(FeatureRow { entity: user.into(), values, age_ms, as_of: now, parts, stale: false })
     }
 }
 
@@ -145,7 +147,7 @@ impl World {
         for i in 0..count {
             self.now += 1_000;
             let user = format!("user-{}", self.rng.random_range(0..200));
-            let shown = self.scorer.recommend(&user, self.now, &mut self.rng, &Request::default()).unwrap();
+            let shown = self.scorer.recommend(&user, self.now, &mut self.rng, &Request::default()).await.unwrap();
             assert!(matches!(shown, Answer::Tip(_)), "silence");
             if i % 50 == 49 || i + 1 == count {
                 self.settle(worth).await;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use features::{Registry, Value, offline::OfflineStore};
+use futures::FutureExt;
 use ingest::{
     Millis,
     catalogue::{Catalogue, UnknownFields},
@@ -59,12 +60,12 @@ fn slip_in(engine: &Engine, who: &str, offset: u64) {
 async fn signals_after_the_rows_position_are_no_difference() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, checker) = engine(dir.path()).await;
-    assert_eq!(checker.now(&engine.features, "ada", NOW).unwrap(), []);
+    assert_eq!(checker.now(&engine.features, "ada", NOW).await.unwrap(), []);
     // They stand in history before they are applied.
     slip_in(&engine, "ada", 200);
-    assert_eq!(checker.now(&engine.features, "ada", NOW).unwrap(), []);
+    assert_eq!(checker.now(&engine.features, "ada", NOW).await.unwrap(), []);
     assert_eq!(checker.as_of(&engine.features, "ada", NOW).unwrap(), [], "a read of history has them");
-    assert_eq!(checker.now(&engine.features, "nobody", NOW).unwrap(), []);
+    assert_eq!(checker.now(&engine.features, "nobody", NOW).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -72,7 +73,7 @@ async fn a_row_that_lacks_a_signal_is_told_with_both_values() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, checker) = engine(dir.path()).await;
     slip_in(&engine, "ada", 150);
-    let found = checker.now(&engine.features, "ada", NOW).unwrap();
+    let found = checker.now(&engine.features, "ada", NOW).await.unwrap();
     let of = |feature: &str| found.iter().find(|d| d.feature.as_ref() == feature).unwrap();
     let done = of("work.done_1h");
     assert_eq!((&done.served, &done.recomputed), (&Value::Int(30), &Value::Int(31)));
@@ -81,7 +82,7 @@ async fn a_row_that_lacks_a_signal_is_told_with_both_values() {
     assert_eq!(found.len(), 4);
     // A person without a row, although signals below the applied position are there.
     slip_in(&engine, "eve", 151);
-    assert_eq!(checker.now(&engine.features, "eve", NOW).unwrap().len(), 4);
+    assert_eq!(checker.now(&engine.features, "eve", NOW).await.unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -123,7 +124,7 @@ async fn everybody_can_be_drawn_and_instants_lie_at_edges() {
     let mut rng = StdRng::seed_from_u64(7);
     let all = sample::entities(history, &[], view, 10, &mut rng).unwrap();
     assert_eq!(all, ["ada", "grace"]);
-    let online = engine.features.entities(view).unwrap();
+    let online = engine.features.entities(view).await.unwrap();
     let drawn: std::collections::BTreeSet<String> =
         (0..20).flat_map(|_| sample::entities(history, &online, view, 1, &mut rng).unwrap()).collect();
     assert_eq!(drawn.len(), 2, "a sample of one is not always the same");
@@ -140,13 +141,17 @@ async fn the_watch_goes_through_everybody() {
     let dir = tempfile::tempdir().unwrap();
     let (engine, _) = engine(dir.path()).await;
     let mut watch = Watch::new(&engine.catalogue, engine.features.clone(), StdRng::seed_from_u64(1));
+    let mut steps = |count| {
+        // With the online store in the process nothing is waited for.
+        (0..count).for_each(|_| watch.step(NOW).now_or_never().unwrap());
+    };
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || (0..4).for_each(|_| watch.step(NOW)));
+    metrics::with_local_recorder(&recorder, || steps(4));
     let text = recorder.handle().render();
     assert!(text.contains(r#"kairos_verify_checked_total{view="work"} 32"#), "{text}");
     assert!(text.contains(r#"kairos_verify_differences_total{view="work"} 0"#), "{text}");
     slip_in(&engine, "ada", 150);
-    metrics::with_local_recorder(&recorder, || (0..2).for_each(|_| watch.step(NOW)));
+    metrics::with_local_recorder(&recorder, || steps(2));
     let text = recorder.handle().render();
     assert!(text.contains(r#"kairos_verify_differences_total{view="work"} 4"#), "{text}");
 }

@@ -30,12 +30,13 @@ pub use self::publication::{Publication, Published};
 const MAX_USER_BYTES: usize = 256;
 
 /// Where a decision gets its features from.
+#[async_trait]
 pub trait FeatureSource: Send + Sync {
-    /// The values of [`Layout::features_to_read`], in that order, for a person at an instant. Without I/O.
+    /// The values of [`Layout::features_to_read`], in that order, for a person at an instant.
     ///
     /// # Errors
     /// [`ScorerError::Unavailable`] when the values cannot be read at present.
-    fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError>;
+    async fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError>;
 }
 
 /// Where impressions and reactions go: the door.
@@ -93,6 +94,8 @@ pub struct Decision {
     pub parts: Vec<Part>,
     /// The instant the context holds for.
     pub as_of: Millis,
+    /// Whether the context may be older than it should be ([`FeatureRow::stale`]).
+    pub stale: bool,
     /// What the other policy would have chosen, where two run: the shadow, or the incumbent where the shadow
     /// chose.
     pub beside: Option<Beside>,
@@ -223,19 +226,19 @@ impl Scorer {
     }
 
     /// Chooses a tip for `user` at `now`, or silence. The impression is on its way to the log when this
-    /// returns. Touches no disk and does not block.
+    /// returns. Touches no disk, and waits for nothing but the features.
     ///
     /// # Errors
     /// [`ScorerError::Invalid`] when the request is wrong.
-    pub fn recommend(
+    pub async fn recommend(
         &self,
         user: &str,
         now: Millis,
-        rng: &mut dyn RngCore,
+        rng: &mut (dyn RngCore + Send),
         request: &Request,
     ) -> Result<Answer, ScorerError> {
         let began = Instant::now();
-        let answer = self.decide(user, now, rng, request)?;
+        let answer = self.decide(user, now, rng, request).await?;
         match &answer {
             Answer::Tip(decision) => {
                 metrics::counter!(telemetry::DECISIONS, "policy" => decision.policy).increment(1);
@@ -249,11 +252,11 @@ impl Scorer {
         Ok(answer)
     }
 
-    fn decide(
+    async fn decide(
         &self,
         user: &str,
         now: Millis,
-        rng: &mut dyn RngCore,
+        rng: &mut (dyn RngCore + Send),
         request: &Request,
     ) -> Result<Answer, ScorerError> {
         if user.is_empty() || user.len() > MAX_USER_BYTES {
@@ -267,7 +270,7 @@ impl Scorer {
         if let Some(silence) = memory.with_person(user, |p| rules.silence(p, now)) {
             return Ok(Answer::Silence(silence));
         }
-        let row = parts.features.read(user, now)?;
+        let row = parts.features.read(user, now).await?;
         let raw = layout.raw(&row, now, &request.context)?;
         let applicable: Vec<usize> = conditions.applicable(&row.values).collect();
         let candidates =
@@ -318,6 +321,7 @@ impl Scorer {
             context: layout.recorded(raw, &tip),
             parts: row.parts,
             as_of: row.as_of,
+            stale: row.stale,
             // Drawn last, so that a shadow changes no decision.
             beside: other.and_then(|other| Beside::choose(other, inputs.view(), &actions, rng)),
             arm: experiment.clone().map(|name| (name, arm)),

@@ -115,8 +115,9 @@ impl Sink for ToLog {
 /// The same values for everybody, except that every other user sleeps badly.
 pub struct SomeFeatures;
 
+#[async_trait]
 impl FeatureSource for SomeFeatures {
-    fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
+    async fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
         let tired = user.len().is_multiple_of(2);
         Ok(FeatureRow {
             entity: user.into(),
@@ -128,6 +129,7 @@ impl FeatureSource for SomeFeatures {
                 version: "abc".into(),
                 position: Position([(0, 7)].into()),
             }],
+            stale: false,
         })
     }
 }

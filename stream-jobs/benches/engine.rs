@@ -199,14 +199,14 @@ fn feature_read(c: &mut Criterion) {
     let people: Vec<String> = (0..USERS).map(|u| format!("user-{u:05}")).collect();
     let mut next = people.iter().cycle();
     c.bench_function("read 20 features of one user", |b| {
-        b.iter(|| store.read_one(&prepared, next.next().unwrap(), now).unwrap());
+        b.iter(|| store.read_here(&prepared, next.next().unwrap(), now).unwrap());
     });
     let later = now + 3_599_999;
     c.bench_function("read 20 features of one user, values to be aged", |b| {
-        b.iter(|| store.read_one(&prepared, next.next().unwrap(), later).unwrap());
+        b.iter(|| store.read_here(&prepared, next.next().unwrap(), later).unwrap());
     });
     c.bench_function("read 20 features of 100 users", |b| {
-        b.iter(|| store.read_now(&prepared, &people[..100], now).unwrap());
+        b.iter(|| futures::executor::block_on(store.read_now(&prepared, &people[..100], now)).unwrap());
     });
 }
 

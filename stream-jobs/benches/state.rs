@@ -192,7 +192,7 @@ fn large() {
     let read = |step: i64| -> Vec<Duration> {
         let one = |k: i64| {
             let started = Instant::now();
-            store.read_one(&prepared, "user-0000000", now + 1 + k * step).unwrap();
+            store.read_here(&prepared, "user-0000000", now + 1 + k * step).unwrap();
             started.elapsed()
         };
         (0..5_000).map(one).collect()
@@ -257,7 +257,7 @@ fn recovery() {
             "start from a state of {} signals, {what}: {:.2} s (log and history opened as well; {} rows)",
             most(),
             crashed.elapsed().as_secs_f64(),
-            engine.features.online().entities(&engine.registry.views()[0]).unwrap().len()
+            runtime.block_on(engine.features.entities(&engine.registry.views()[0])).unwrap().len()
         );
     }
 }

@@ -126,7 +126,7 @@ async fn look(case: &Case, way: &Way, prepared: &Prepared) -> Result<Vec<Found>,
             }
             Some(Step::Read(line)) => {
                 let e = &case.expected[line];
-                let row = engine.features.read_one(prepared, &e.entity, e.instant)?;
+                let row = engine.features.read_here(prepared, &e.entity, e.instant)?;
                 found.extend(row.values.into_iter().enumerate().map(|(i, v)| (line, i, v, NOW)));
             }
         }

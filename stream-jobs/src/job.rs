@@ -4,10 +4,12 @@
 //! | module | what |
 //! |---|---|
 //! | `open` | the start, from the checkpoint and from history |
+//! | `online` | rows on their way to the online store, which may be away |
 //! | `saving` | checkpoints |
 //! | `backfill` | backfills between micro-batches |
 
 mod backfill;
+mod online;
 mod open;
 mod saving;
 
@@ -18,12 +20,13 @@ use std::{
 };
 
 use features::{
-    View, chunks::Held, offline::OfflineStore, online::OnlineStore, quality::Quality, store::Applied,
+    FeatureError, View, chunks::Held, offline::OfflineStore, online::OnlineStore, quality::Quality,
+    store::Applied,
 };
 use ingest::{
     Clock, Millis,
     catalogue::Catalogue,
-    log::{Log, LogRecord, Position, Topic},
+    log::{Log, LogRecord, Partition, Position, Topic},
 };
 use metrics::{counter, gauge, histogram};
 use parking_lot::Mutex;
@@ -38,6 +41,7 @@ use crate::{
     shard::{Changes, Shard},
     spill::Spiller,
 };
+use online::Waiting;
 
 /// Name under which the job commits its place in the log.
 pub const CONSUMER: &str = "stream";
@@ -54,6 +58,9 @@ const GATHER: Duration = Duration::from_millis(4);
 pub struct JobOptions {
     /// File of the checkpoint.
     pub checkpoint_file: PathBuf,
+    /// Only these partitions are read, applied and written online; `None` for all. No two jobs over one online
+    /// store may have the same.
+    pub partitions: Option<Vec<Partition>>,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
     /// Most records in a micro-batch.
@@ -77,6 +84,7 @@ impl JobOptions {
     pub fn new(checkpoint_file: PathBuf) -> Self {
         JobOptions {
             checkpoint_file,
+            partitions: None,
             checkpoint_every: Duration::from_secs(10),
             batch: 524_288,
             sweep_every: Duration::from_millis(200),
@@ -109,7 +117,7 @@ impl Eraser {
     }
 }
 
-/// The stream job over all partitions of one log.
+/// The stream job over the partitions of one log, or some of them.
 pub struct Job {
     log: Arc<dyn Log>,
     catalogue: Arc<Catalogue>,
@@ -122,9 +130,15 @@ pub struct Job {
     options: JobOptions,
     checkpoint: Arc<Checkpoint>,
     shards: Vec<Shard>,
+    /// The place of each partition's shard; none for those that are not this job's.
+    shard_of: Vec<Option<usize>>,
     /// When each shard last had a signal.
     heard: Vec<Instant>,
     position: Position,
+    /// Below which everything is in the online store.
+    published: Position,
+    /// What it has not taken yet; nothing is read from the log while there is something.
+    waiting: Option<Waiting>,
     /// What the checkpoint under way holds, to be written again should it fail.
     saving: Option<(Instant, tokio::task::JoinHandle<Saved>)>,
     unsaved: Option<Box<Delta>>,
@@ -153,8 +167,7 @@ impl Job {
 
     /// Runs until `stop` turns true, then makes a last checkpoint.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), JobError> {
-        let partitions: Vec<_> = self.shards.iter().map(|s| s.partition).collect();
-        let mut reader = self.log.reader(Topic::Signals, &partitions, &self.position)?;
+        let mut reader = self.log.reader(Topic::Signals, &self.partitions(), &self.position)?;
         let mut sweep = tokio::time::interval(self.options.sweep_every);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut ready = tokio::time::Instant::now();
@@ -163,6 +176,7 @@ impl Job {
                 tokio::time::sleep_until(ready).await;
                 reader.next(self.options.batch).await
             };
+            let again = self.waiting.as_ref().map(|w| w.next.unwrap_or_else(Instant::now));
             tokio::select! {
                 biased;
                 () = asked_to_stop(&mut stop) => break,
@@ -172,7 +186,8 @@ impl Job {
                 }
                 _ = sweep.tick() => self.tick().await?,
                 piece = self.backfills.next(), if self.backfills.pending() => self.take_piece(piece)?,
-                records = next => {
+                () = until(again), if again.is_some() => drop(self.settle()?),
+                records = next, if again.is_none() => {
                     let (records, began) = (records?, tokio::time::Instant::now());
                     self.apply(&records)?;
                     let gathers = (TRICKLE + 1..self.options.batch).contains(&records.len());
@@ -181,15 +196,24 @@ impl Job {
                 }
             }
         }
-        self.save().await
+        if self.settle()? {
+            self.save().await?;
+        } else {
+            tracing::warn!("the online store is away: the next start goes on from the checkpoint before");
+            self.finish_saving().await?;
+        }
+        self.online.release();
+        Ok(())
     }
 
-    /// One micro-batch, start to end.
+    /// One micro-batch, start to end. Rows that the online store does not take now wait for it.
     pub fn apply(&mut self, records: &[LogRecord]) -> Result<(), JobError> {
         let started = Instant::now();
         let mut of_shard: Vec<Vec<LogRecord>> = vec![Vec::new(); self.shards.len()];
         for r in records {
-            of_shard[r.partition as usize].push(r.clone());
+            if let Some(Some(shard)) = self.shard_of.get(r.partition as usize) {
+                of_shard[*shard].push(r.clone());
+            }
         }
         let catalogue = &self.catalogue;
         let step = |(shard, records): (&mut Shard, &Vec<LogRecord>)| -> Result<(Decoded, Changes), JobError> {
@@ -234,11 +258,8 @@ impl Job {
         for (heard, _) in self.heard.iter_mut().zip(&of_shard).filter(|(_, r)| !r.is_empty()) {
             *heard = started;
         }
-        self.applied.advance(&self.position);
+        self.announce(oldest_arrival)?;
         let now = (self.clock)();
-        if let Some(t) = oldest_arrival {
-            histogram!(names::FRESHNESS).record((now - t).max(0) as f64 / 1e3);
-        }
         for (kind, batch) in readable {
             self.quality.applied(&kind.table, &batch, now);
         }
@@ -246,13 +267,13 @@ impl Job {
         Ok(())
     }
 
-    fn publish(&self, changes: Changes) -> Result<(), JobError> {
+    fn publish(&mut self, changes: Changes) -> Result<(), JobError> {
         for (view, count) in changes.late {
             let kind = self.catalogue.by_table(&view.table).map_or_else(String::new, |k| k.name.clone());
             counter!(names::LATE, "type" => kind, "view" => view.pinned_name()).increment(count as u64);
             self.quality.late(&view, count);
         }
-        self.online.put_many(changes.rows)?;
+        self.put(changes.rows)?;
         let written = (self.clock)();
         for (view, values) in changes.values {
             self.quality.written(&view, &values);
@@ -263,10 +284,10 @@ impl Job {
 
     /// What time brings: departures from windows, checkpoints, gauges.
     async fn tick(&mut self) -> Result<(), JobError> {
-        let end = self.log.end(Topic::Signals);
-        let lag: u64 = end.0.iter().map(|(p, o)| o.saturating_sub(self.position.get(*p))).sum();
+        let (end, at) = (self.log.end(Topic::Signals), self.own_position());
+        let lag: u64 = at.0.iter().map(|(p, o)| end.get(*p).saturating_sub(*o)).sum();
         gauge!(names::LAG).set(lag as f64);
-        if lag == 0 {
+        if lag == 0 && self.waiting.is_none() {
             // Behind the log, values are about to change anyway.
             self.advance_idle();
             self.sweep((self.clock)(), 2_048)?;
@@ -278,7 +299,9 @@ impl Job {
         gauge!(names::STATE_BYTES).set(self.held.memory() as f64);
         gauge!(names::SPILLED_BYTES).set(self.held.spilled() as f64);
         gauge!(names::CHUNKS).set(self.held.chunks() as f64);
-        self.forget_old();
+        if self.waiting.is_none() {
+            self.forget_old();
+        }
         let crowded = self.held.memory() > self.options.memory_budget
             && self.saved_at.elapsed() >= Duration::from_secs(1)
             && self.position != self.saved;
@@ -310,9 +333,15 @@ impl Job {
     }
 
     async fn erase(&mut self, subject: &str) -> Result<u64, JobError> {
+        let away = || FeatureError::Unavailable("the online store is away; erase again once it is back".into());
+        if !self.settle()? {
+            return Err(away().into());
+        }
         let mut changes = Changes::default();
         self.shards.iter_mut().for_each(|s| s.erase(subject, &mut changes));
         self.publish(changes)?;
+        // Rows of partitions that are not this job's, and what it never had.
+        self.online.erase(subject).await?;
         // What it has made and not handed over may be of this person.
         self.backfills.interrupt();
         self.finish_saving().await?;
@@ -322,6 +351,14 @@ impl Job {
         let rows = rows.unwrap_or_else(|p| std::panic::resume_unwind(p.into_panic()))?;
         self.save().await?;
         Ok(rows)
+    }
+}
+
+/// Ends at that instant; without one it does not.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 

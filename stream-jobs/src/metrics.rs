@@ -11,6 +11,8 @@ pub const DUPLICATES: &str = "kairos_stream_duplicates_total";
 pub const LATE: &str = "kairos_stream_late_total";
 /// Records of types that are no longer declared, left out.
 pub const UNDECLARED: &str = "kairos_stream_undeclared_total";
+/// Times the online store took no rows, and the job waited for it.
+pub const ONLINE_FAILURES: &str = "kairos_stream_online_failures_total";
 /// Records between the log's end and the job.
 pub const LAG: &str = "kairos_stream_lag_records";
 /// How long the oldest record that is not applied has waited, in seconds.
@@ -49,6 +51,7 @@ pub fn describe() {
         "Signals later than their view's allowed lateness, by type and view"
     );
     describe_counter!(UNDECLARED, Unit::Count, "Log records of undeclared types left out");
+    describe_counter!(ONLINE_FAILURES, Unit::Count, "Times the online store took no rows and the job waited");
     describe_gauge!(LAG, Unit::Count, "Records between the end of the log and the stream job");
     describe_gauge!(UNAPPLIED, Unit::Seconds, "How long the oldest record that is not applied has waited");
     describe_gauge!(WATERMARK, Unit::Seconds, "Newest event time by partition, since the epoch");

@@ -138,7 +138,7 @@ impl Setup {
         let options = Options { hook: file_hook, ..Options::new(clock.clone()) };
         let history: Arc<dyn OfflineStore> =
             Arc::new(ParquetHistory::open(&dir.join("history"), options).unwrap());
-        let online = online::open("embedded:", self.registry.views().len()).unwrap();
+        let online = online::open("embedded:", &online::OnlineOptions::new(self.registry.views().len())).unwrap();
         let features = FeatureStore::new(self.registry.clone(), online.clone(), history, Applied::default());
         let options = JobOptions { state_hook, ..JobOptions::new(dir.join("state.redb")) };
         let (log, catalogue) = (self.log.clone(), self.catalogue.clone());
@@ -188,7 +188,7 @@ impl Setup {
         let mut all = BTreeMap::new();
         for at in [NOON + 400_000, NOON + 3_700_000, NOON + 90_000_000] {
             for who in PEOPLE {
-                let now = features.read_one(&prepared, who, at).unwrap().values;
+                let now = features.read_here(&prepared, who, at).unwrap().values;
                 let past = features.read_as_of(&prepared, &[who], at).unwrap().remove(0).values;
                 for (name, (now, past)) in names.iter().zip(now.into_iter().zip(past)) {
                     all.insert(format!("now {name} {who} {at}"), now);

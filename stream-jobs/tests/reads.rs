@@ -56,7 +56,7 @@ proptest! {
         let prepared = engine.registry.prepare(&asked).unwrap();
         let people: Vec<String> = entities.iter().map(|e| format!("u{e}")).collect();
         let now = NOON + 1000;
-        let read = engine.features.read_now(&prepared, &people, now).unwrap();
+        let read = futures::executor::block_on(engine.features.read_now(&prepared, &people, now)).unwrap();
         let past = engine.features.read_as_of(&prepared, &people, now).unwrap();
         for rows in [read, past] {
             prop_assert_eq!(rows.len(), entities.len());
@@ -83,9 +83,9 @@ fn ages_tell_of_the_newest_signal_in_the_window() {
     engine.append(&[task("ada", 0), task("ada", 500)]);
     engine.drain(10, usize::MAX);
     let prepared = engine.registry.prepare(&["tasks.n_1h", "tasks.n_1d"]).unwrap();
-    let row = engine.features.read_one(&prepared, "ada", NOON + 1500).unwrap();
+    let row = engine.features.read_here(&prepared, "ada", NOON + 1500).unwrap();
     assert_eq!(row.age_ms, [Some(1000), Some(1000)]);
-    let later = engine.features.read_one(&prepared, "ada", NOON + 500 + 3_600_000).unwrap();
+    let later = engine.features.read_here(&prepared, "ada", NOON + 500 + 3_600_000).unwrap();
     assert_eq!(
         (later.age_ms, later.values),
         (vec![None, Some(3_600_000)], vec![Value::Int(0), Value::Int(2)])
@@ -176,7 +176,7 @@ fn the_erased_are_gone_and_stay_gone() {
         running.await.unwrap().unwrap();
     });
     let prepared = features.registry().prepare(&["tasks.n_1d"]).unwrap();
-    let rows = features.read_now(&prepared, &["ada", "bo"], NOON + 10).unwrap();
+    let rows = futures::executor::block_on(features.read_now(&prepared, &["ada", "bo"], NOON + 10)).unwrap();
     assert_eq!((&rows[0].values, &rows[1].values), (&vec![Value::Int(0)], &vec![Value::Int(1)]));
     let rows = features.read_as_of(&prepared, &["ada", "bo"], NOON + 10).unwrap();
     assert_eq!((&rows[0].values, &rows[1].values), (&vec![Value::Int(0)], &vec![Value::Int(1)]));

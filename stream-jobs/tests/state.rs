@@ -110,8 +110,9 @@ fn a_checkpoint_keeps_the_pieces_of_the_newest_tree_alone() {
         engine.save();
     }
     let pieces = |engine: &Engine| -> usize {
+        let online = engine.features.online().clone();
         let trees =
-            engine.registry.views().iter().filter_map(|v| engine.features.online().get(v, "ada").unwrap());
+            engine.registry.views().iter().filter_map(|v| online.resident().unwrap().get(v, "ada").unwrap());
         trees.map(|row| row.events.pieces(&Default::default(), |_| true).unwrap().len()).sum()
     };
     let wanted = pieces(&engine);

@@ -81,6 +81,10 @@ struct RowShape {
     /// The instant the values hold for.
     #[schema(value_type = String, format = DateTime)]
     as_of: (),
+    /// Present and true when the values may be older than they should be: the online store is away and they were
+    /// read earlier, or it is too far behind the log.
+    #[schema(value_type = Option<bool>)]
+    stale: (),
 }
 
 /// Reads features of many entities at one instant.
@@ -92,7 +96,8 @@ struct RowShape {
             description = "The values. As Arrow (an IPC stream of one batch): `entity`, `as_of`, a column for each \
                            feature by its name and type, and `age_ms`, a struct with an Int64 for each feature. The \
                            schema's metadata has `kairos.position` (everything below it is in the values), \
-                           `kairos.version.<view>` and, when the deadline passed, `kairos.late`.",
+                           `kairos.version.<view>`, when the deadline passed `kairos.late`, and when rows may be \
+                           older than they should be `kairos.stale`, their numbers from 0.",
             content((ReadAnswer = "application/json"), (Vec<u8> = "application/vnd.apache.arrow.stream")),
         ),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody),

@@ -62,7 +62,7 @@ impl Engine {
         let registry = Arc::new(Registry::from_texts(&catalogue, &[("curve.sql", &sql)]).map_err(broken)?);
         Ok(Engine {
             shard: Shard::new(0, registry.views()),
-            online: online::open("embedded:", 1).map_err(broken)?,
+            online: online::open("embedded:", &online::OnlineOptions::new(1)).map_err(broken)?,
             steps: Steps::new(&catalogue, people, BEGIN, apart)?,
             registry,
         })
@@ -148,7 +148,7 @@ pub fn one_entity(settings: &Settings, signals: usize) -> Result<Vec<Figure>> {
     let read = |now: i64| -> Result<f64> {
         let began = Instant::now();
         for _ in 0..READS {
-            black_box(store.read_one(black_box(&prepared), "person-0", now).map_err(broken)?);
+            black_box(store.read_here(black_box(&prepared), "person-0", now).map_err(broken)?);
         }
         Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(READS))
     };

@@ -36,8 +36,8 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
         let accepted = Instant::now();
         let patience = Duration::from_secs(10);
         subject.features.wait_for(&admission.position, patience).await.map_err(|e| broken(&e))?;
-        let row =
-            subject.features.read_one(&prepared, "freshness", (subject.clock)()).map_err(|e| broken(&e))?;
+        let read = subject.features.read_one(&prepared, "freshness", (subject.clock)());
+        let row = read.await.map_err(|e| broken(&e))?;
         latencies.add(accepted.elapsed());
         if row.values[0] != Value::Int(number as i64) {
             return Err(broken(&format!(

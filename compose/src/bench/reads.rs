@@ -32,7 +32,7 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
     // The sweep renews rows whose values changed since the signals were made; it begins with the job.
     tokio::time::sleep(SETTLE).await;
     let names = features_with_values(subject)?;
-    let in_process = in_process(subject, &names)?;
+    let in_process = in_process(subject, &names).await?;
     let asked = question(&names, &subject.people[..1]);
     let answer = subject.ask(PATH, asked.clone()).await?;
     let bare = bare::start(bare::answers(PATH, answer)).await?;
@@ -102,14 +102,14 @@ fn features_with_values(subject: &Subject) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn in_process(subject: &Subject, names: &[String]) -> Result<f64> {
+async fn in_process(subject: &Subject, names: &[String]) -> Result<f64> {
     let broken = |e: features::FeatureError| Error::Broken(format!("features: {e}"));
     let prepared = subject.features.registry().prepare(names).map_err(broken)?;
     let now = (subject.clock)();
     let began = Instant::now();
     for i in 0..IN_PROCESS {
         let person = &subject.people[i as usize % subject.people.len()];
-        black_box(subject.features.read_one(black_box(&prepared), person, now).map_err(broken)?);
+        black_box(subject.features.read_one(black_box(&prepared), person, now).await.map_err(broken)?);
     }
     Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(IN_PROCESS))
 }

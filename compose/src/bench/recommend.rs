@@ -22,7 +22,7 @@ const CANDIDATES: usize = 50;
 
 /// The most it can do, by turns with the reference; then the latency at half of that.
 pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
-    let (people, candidates) = people_with_choice(subject)?;
+    let (people, candidates) = people_with_choice(subject).await?;
     let bare = bare::start(bare::answers(PATH, subject.ask(PATH, question(&people[0])).await?)).await?;
     let ask = Load {
         address: subject.address,
@@ -57,13 +57,14 @@ pub async fn measure(subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
 }
 
 /// Those with [`CANDIDATES`] or more to choose from, and how many they have on average.
-fn people_with_choice(subject: &Subject) -> Result<(Arc<[String]>, f64)> {
+async fn people_with_choice(subject: &Subject) -> Result<(Arc<[String]>, f64)> {
     let mut rng = StdRng::seed_from_u64(1);
     let (mut people, mut sum) = (Vec::new(), 0);
     for person in &subject.people {
         let answer = subject
             .scorer
             .recommend(person, (subject.clock)(), &mut rng, &Request::default())
+            .await
             .map_err(|e| Error::Broken(format!("recommend: {e}")))?;
         if let Answer::Tip(decision) = answer
             && decision.candidates.len() >= CANDIDATES

@@ -102,7 +102,7 @@ fn probe(store: &FeatureStore, core: &Core) -> Result<Vec<Vec<features::Value>>>
     let prepared = store.registry().prepare(&names).map_err(broken)?;
     // One instant for both.
     let now = (core.clock)() / DAY * DAY;
-    let people = (0..10).map(|i| store.read_one(&prepared, &format!("person-{i}"), now));
+    let people = (0..10).map(|i| store.read_here(&prepared, &format!("person-{i}"), now));
     people.map(|row| row.map(|row| row.values).map_err(broken)).collect()
 }
 

@@ -80,7 +80,7 @@ pub async fn measure(settings: &Settings, arguments: &StreamArgs) -> Result<Vec<
     let from_log = from_log(&settings, &core, registry.clone(), position).await?;
 
     let decoded = rows::decoded(&core)?;
-    let online = online::open("embedded:", VIEWS.len()).map_err(broken)?;
+    let online = online::open("embedded:", &online::OnlineOptions::new(VIEWS.len())).map_err(broken)?;
     let began = Instant::now();
     rows::apply_all(registry.views(), &*online, &decoded)?;
     let from_arrow = began.elapsed().as_secs_f64();
@@ -144,7 +144,7 @@ async fn from_log(
 /// The job over these views and the store it fills, in the data directory.
 pub(super) fn open(settings: &Settings, core: &Core, registry: Arc<Registry>) -> Result<(Job, FeatureStore)> {
     let history = parts::history(settings, core.clock.clone())?;
-    let online = online::open("embedded:", registry.views().len()).map_err(broken)?;
+    let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).map_err(broken)?;
     let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
     let options = JobOptions::new(settings.data.dir.join("features.redb"));
     let (log, catalogue) = (core.log.clone(), core.catalogue.clone());

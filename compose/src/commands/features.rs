@@ -114,7 +114,7 @@ pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
             let registry = registry()?;
             let prepared = prepare(&registry, &features, &views)?;
             let history = history_to_read(settings)?;
-            let online = online::open("embedded:", registry.views().len()).map_err(told)?;
+            let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).map_err(told)?;
             let store = FeatureStore::new(Arc::new(registry), online, history, Applied::default());
             let rows =
                 store.read_as_of(&prepared, &entities, as_of.unwrap_or_else(clock::now)).map_err(told)?;

@@ -108,7 +108,7 @@ impl FeatureReads for Reads {
             prepared = Arc::new(prepared.with_request(request)?);
         }
         let table = match at {
-            Instant::Now(now) => self.store.read_table(&prepared, entities, now),
+            Instant::Now(now) => self.store.read_table(&prepared, entities, now).await,
             Instant::AsOf(instant) => {
                 // History lies on disk.
                 let store = self.store.clone();

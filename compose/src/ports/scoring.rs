@@ -1,4 +1,4 @@
-//! What the scorer stands on: features without I/O, and the door.
+//! What the scorer stands on: features, and the door.
 
 use std::sync::Arc;
 
@@ -24,9 +24,11 @@ impl ContextFeatures {
     }
 }
 
+#[async_trait]
 impl FeatureSource for ContextFeatures {
-    fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
-        self.store.read_one(&self.prepared, user, now).map_err(|e| ScorerError::Unavailable(e.to_string()))
+    async fn read(&self, user: &str, now: Millis) -> Result<FeatureRow, ScorerError> {
+        let row = self.store.read_one(&self.prepared, user, now).await;
+        row.map_err(|e| ScorerError::Unavailable(e.to_string()))
     }
 }
 

@@ -34,7 +34,7 @@ impl Recommends for Tips {
         let request = Request { channel: ask.channel, context: numbers(ask.context.unwrap_or_default())? };
         // A decision has a generator of its own, so that none waits while another one thinks.
         let mut rng = StdRng::from_rng(&mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner));
-        let decision = match self.scorer.recommend(&ask.user, now, &mut rng, &request).map_err(told)? {
+        let decision = match self.scorer.recommend(&ask.user, now, &mut rng, &request).await.map_err(told)? {
             Answer::Silence(_) => return Ok(None),
             Answer::Tip(decision) => decision,
         };
@@ -50,6 +50,7 @@ impl Recommends for Tips {
             impression: decision.impression,
             policy: format!("{}@{}", decision.policy, decision.version),
             propensity: decision.propensity,
+            stale: decision.stale,
         }))
     }
 

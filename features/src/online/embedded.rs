@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use ingest::log::{Partition, Position};
 use parking_lot::RwLock;
 
-use super::{OnlineRow, OnlineStore};
+use super::{Found, OnlineRow, OnlineStore};
 use crate::{error::FeatureError, row::Row, row_table::RowTable, view::View};
 
 /// So many tables a view, each of which grows alone: none pauses long.
@@ -17,26 +19,45 @@ type Shard = RwLock<RowTable>;
 pub struct EmbeddedOnline {
     views: Vec<[Shard; SHARDS]>,
     hasher: ahash::RandomState,
+    applied: RwLock<Position>,
 }
 
 impl EmbeddedOnline {
     /// An empty store for this many views.
     pub fn new(views: usize) -> Self {
         let empty = || std::array::from_fn(|_| Shard::default());
-        EmbeddedOnline { views: (0..views).map(|_| empty()).collect(), hasher: ahash::RandomState::new() }
+        EmbeddedOnline {
+            views: (0..views).map(|_| empty()).collect(),
+            hasher: ahash::RandomState::new(),
+            applied: RwLock::default(),
+        }
+    }
+
+    /// The row of one entity.
+    pub fn get(&self, view: &View, entity: &str) -> Result<Option<Arc<Row>>, FeatureError> {
+        Ok(self.shard(view, entity)?.read().get(entity).cloned())
     }
 
     fn shard(&self, view: &View, entity: &str) -> Result<&Shard, FeatureError> {
         let shards = self.views.get(view.id as usize).ok_or_else(|| {
             FeatureError::Request(format!("the online store was opened without the view {}", view.name))
         })?;
-        Ok(&shards[self.hasher.hash_one(entity) as usize % SHARDS])
+        Ok(&shards[self.shard_of(entity)])
+    }
+
+    fn shard_of(&self, entity: &str) -> usize {
+        self.hasher.hash_one(entity) as usize % SHARDS
     }
 }
 
+#[async_trait]
 impl OnlineStore for EmbeddedOnline {
-    fn get(&self, view: &View, entity: &str) -> Result<Option<Arc<Row>>, FeatureError> {
-        Ok(self.shard(view, entity)?.read().get(entity).cloned())
+    fn resident(&self) -> Option<&EmbeddedOnline> {
+        Some(self)
+    }
+
+    async fn get_many(&self, keys: &[(&View, &str)]) -> Result<Vec<Found>, FeatureError> {
+        keys.iter().map(|(view, entity)| Ok(Found { row: self.get(view, entity)?, stale: false })).collect()
     }
 
     fn put_many(&self, rows: Vec<OnlineRow>) -> Result<(), FeatureError> {
@@ -56,8 +77,41 @@ impl OnlineStore for EmbeddedOnline {
         Ok(())
     }
 
-    fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError> {
+    async fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError> {
         let shards = self.views.get(view.id as usize).map(|s| s.iter()).unwrap_or_default();
         Ok(shards.flat_map(|s| s.read().iter().map(|r| r.entity.clone()).collect::<Vec<_>>()).collect())
+    }
+
+    /// Nobody else can write here. What this process has put is still there.
+    fn claim(&self, partitions: &[Partition]) -> Result<Position, FeatureError> {
+        let applied = self.applied.read();
+        let whole = applied.0.iter().filter(|(p, _)| partitions.contains(p));
+        Ok(Position(whole.map(|(p, o)| (*p, *o)).collect()))
+    }
+
+    fn clear(&self, partitions: &[Partition]) -> Result<(), FeatureError> {
+        self.applied.write().0.retain(|p, _| !partitions.contains(p));
+        for shard in self.views.iter().flatten() {
+            let mut shard = shard.write();
+            let gone = shard.iter().filter(|r| partitions.contains(&r.header.partition));
+            let gone: Vec<_> = gone.map(|r| r.entity.clone()).collect();
+            gone.iter().for_each(|entity| drop(shard.remove(entity)));
+        }
+        Ok(())
+    }
+
+    fn advance(&self, position: &Position) -> Result<(), FeatureError> {
+        self.applied.write().0.extend(position.0.iter().map(|(p, o)| (*p, *o)));
+        Ok(())
+    }
+
+    async fn applied(&self) -> Result<Position, FeatureError> {
+        Ok(self.applied.read().clone())
+    }
+
+    async fn erase(&self, entity: &str) -> Result<(), FeatureError> {
+        let shard = self.shard_of(entity);
+        self.views.iter().for_each(|shards| drop(shards[shard].write().remove(entity)));
+        Ok(())
     }
 }

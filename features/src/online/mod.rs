@@ -1,8 +1,20 @@
-//! The online store: one value for each entity and view, read in one get.
+//! The online store: one value for each entity and view, all those of an entity read in one round trip.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`embedded`] | rows in this process's memory |
+//! | [`options`] | what a backend is told |
 
 pub mod embedded;
+pub mod options;
 
 use std::sync::Arc;
+
+use async_trait::async_trait;
+use ingest::log::{Partition, Position};
+
+pub use embedded::EmbeddedOnline;
+pub use options::OnlineOptions;
 
 use crate::{error::FeatureError, row::Row, view::View};
 
@@ -17,38 +29,92 @@ pub struct OnlineRow {
     pub row: Option<Arc<Row>>,
 }
 
+/// What a key holds.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// The row; `None` where the store has none.
+    pub row: Option<Arc<Row>>,
+    /// Whether it is one that was read earlier, because the store cannot be reached.
+    pub stale: bool,
+}
+
 /// An online store. `tests/online_conformance.rs` is this contract as a suite.
 ///
 /// - A read sees a row whole, old or new, never a mixture.
-/// - A row whose next offset is below the stored one's is left out: replaying the log never moves a value
-///   backwards. Rows of another view version are always replaced.
+/// - A row whose next offset is below the stored one's and not above what [`advance`](Self::advance) told is left
+///   out: replaying the log never moves a value backwards. Rows of another view version are always replaced.
+/// - Each partition has one writer at a time, the process that claimed it; any process reads.
 /// - A store outside this process keeps [`Row::to_bytes`].
-/// - `get_many` answers in the order of its keys, repeats included.
+///
+/// Writing is for the stream job alone, whose thread may block; a store outside this process does its work on
+/// threads of its own.
+#[async_trait]
 pub trait OnlineStore: Send + Sync + 'static {
-    /// The row of one entity.
-    fn get(&self, view: &View, entity: &str) -> Result<Option<Arc<Row>>, FeatureError>;
-
-    /// The rows of many keys, in their order.
-    fn get_many(&self, keys: &[(&View, &str)]) -> Result<Vec<Option<Arc<Row>>>, FeatureError> {
-        keys.iter().map(|(view, entity)| self.get(view, entity)).collect()
+    /// Where all rows lie in this process: for reads that take no longer than looking them up.
+    fn resident(&self) -> Option<&EmbeddedOnline> {
+        None
     }
 
-    /// Stores rows.
+    /// The rows of many keys, in their order, repeats included.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot be reached within its time and a row was not read lately.
+    async fn get_many(&self, keys: &[(&View, &str)]) -> Result<Vec<Found>, FeatureError>;
+
+    /// Stores rows of claimed partitions. After an error some may be stored; putting them again is safe.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot be reached, `Lost` when it has lost rows put before,
+    /// `Fenced` when another process writes their partition.
     fn put_many(&self, rows: Vec<OnlineRow>) -> Result<(), FeatureError>;
 
     /// Entities that a view has rows for.
-    fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError>;
+    async fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError>;
+
+    /// Makes this process the only one that writes `partitions`, until [`release`](Self::release). Answers, for
+    /// those whose rows are all there, the offset below which every signal is in them; the rows of the others must
+    /// be put, beginning with [`clear`](Self::clear).
+    ///
+    /// # Errors
+    /// `Fenced` when another process has one of them and did not let go within the time allowed.
+    fn claim(&self, partitions: &[Partition]) -> Result<Position, FeatureError>;
+
+    /// Takes all rows of claimed partitions out. Until the next [`advance`](Self::advance) a partition counts as
+    /// not whole, and its rows cannot be read.
+    fn clear(&self, partitions: &[Partition]) -> Result<(), FeatureError>;
+
+    /// Tells readers that everything below `position` is in the rows.
+    ///
+    /// # Errors
+    /// As [`put_many`](Self::put_many).
+    fn advance(&self, position: &Position) -> Result<(), FeatureError>;
+
+    /// Lets others claim what this process has claimed.
+    fn release(&self) {}
+
+    /// What [`advance`](Self::advance) told last, whichever process did.
+    async fn applied(&self) -> Result<Position, FeatureError>;
+
+    /// Takes every row of an entity out, whoever writes its partition.
+    async fn erase(&self, entity: &str) -> Result<(), FeatureError>;
+
+    /// Drops what this process remembers of an entity, so that nothing of it is answered while the store is away.
+    fn forget(&self, _entity: &str) {}
 }
 
-/// Opens the store a URL names.
+/// Opens the store a URL names. A store outside this process need not be there yet.
 ///
 /// # Errors
 /// `Request` for a URL that names no backend of this build.
-pub fn open(url: &str, views: usize) -> Result<Arc<dyn OnlineStore>, FeatureError> {
+pub fn open(url: &str, options: &OnlineOptions) -> Result<Arc<dyn OnlineStore>, FeatureError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("embedded") => Ok(Arc::new(embedded::EmbeddedOnline::new(views))),
+        Some("embedded") => Ok(Arc::new(EmbeddedOnline::new(options.views))),
         _ => Err(FeatureError::Request(format!(
-            "online.url = \"{url}\" names no online store of this build; there is `embedded:`"
+            "online.url = \"{}\" names no online store of this build; there is {BACKENDS}",
+            options::shown(url)
         ))),
     }
 }
+
+/// The backends of this build.
+const BACKENDS: &str = "`embedded:`";

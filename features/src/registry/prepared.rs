@@ -64,6 +64,7 @@ impl Prepared {
             values: self.empty.clone(),
             as_of: 0,
             parts: Vec::new(),
+            stale: false,
         }
     }
 }

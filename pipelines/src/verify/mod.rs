@@ -119,7 +119,7 @@ impl Checker {
     }
 
     /// Reads an entity's values of now, all at once, and compares them.
-    pub fn now(
+    pub async fn now(
         &self,
         store: &FeatureStore,
         entity: &str,
@@ -127,7 +127,7 @@ impl Checker {
     ) -> Result<Vec<Difference>, FeatureError> {
         // What was applied before the read is in the row. So is all that the row itself says.
         let mut position = store.applied().position();
-        let row = store.read_one(&self.prepared, entity, now)?;
+        let row = store.read_one(&self.prepared, entity, now).await?;
         for (partition, next) in row.parts.iter().flat_map(|p| &p.position.0) {
             if let Some(last) = next.checked_sub(1) {
                 position.advance(*partition, last);

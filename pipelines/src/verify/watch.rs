@@ -55,13 +55,13 @@ impl Watch {
 
     /// Compares one view of one entity, as it is now and as of one instant. May take some milliseconds, and
     /// reads from disk.
-    pub fn step(&mut self, now: Millis) {
+    pub async fn step(&mut self, now: Millis) {
         if self.next.is_empty() {
-            self.draw();
+            self.draw().await;
         }
         let Some((which, entity)) = self.next.pop() else { return };
         let view = self.checkers[which].view().name.clone();
-        match self.compare(which, &entity, now) {
+        match self.compare(which, &entity, now).await {
             Ok(differences) => {
                 counter!(CHECKED, "view" => view.clone())
                     .increment(2 * self.checkers[which].names().len() as u64);
@@ -82,22 +82,22 @@ impl Watch {
         }
     }
 
-    fn compare(&mut self, which: usize, entity: &str, now: Millis) -> Result<Vec<Difference>, FeatureError> {
+    async fn compare(&mut self, which: usize, entity: &str, now: Millis) -> Result<Vec<Difference>, FeatureError> {
         let (checker, store) = (&self.checkers[which], &self.store);
         let at = sample::instant(store.history().as_ref(), checker.view(), entity, now, &mut self.rng)?;
-        let look = || -> Result<Vec<Difference>, FeatureError> {
-            let mut found = checker.now(store, entity, now)?;
+        let look = async || -> Result<Vec<Difference>, FeatureError> {
+            let mut found = checker.now(store, entity, now).await?;
             found.extend(checker.as_of(store, entity, at)?);
             Ok(found)
         };
         // Somebody who is erased between two reads looks like a difference, but only once.
-        let found = look()?;
-        if found.is_empty() { Ok(found) } else { look() }
+        let found = look().await?;
+        if found.is_empty() { Ok(found) } else { look().await }
     }
 
-    fn draw(&mut self) {
+    async fn draw(&mut self) {
         for (which, checker) in self.checkers.iter().enumerate() {
-            let Ok(mut entities) = self.store.entities(checker.view()) else { continue };
+            let Ok(mut entities) = self.store.entities(checker.view()).await else { continue };
             let n = entities.len().min(DRAWN);
             for i in 0..n {
                 let j = self.rng.random_range(i..entities.len());

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use prost::Message;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -58,9 +59,20 @@ fn scorer(config: ScorerConfig) -> (Scorer, Arc<Kept>) {
     (Scorer::new(config, parts).unwrap(), kept)
 }
 
+/// What it answers; features are there at once.
+fn ask(
+    scorer: &Scorer,
+    user: &str,
+    now: Millis,
+    rng: &mut SmallRng,
+    request: &Request,
+) -> Result<Answer, ScorerError> {
+    scorer.recommend(user, now, rng, request).now_or_never().unwrap()
+}
+
 fn tip(scorer: &Scorer, user: &str, now: Millis, seed: u64) -> Option<Decision> {
     let mut rng = SmallRng::seed_from_u64(seed);
-    match scorer.recommend(user, now, &mut rng, &Request::default()).unwrap() {
+    match ask(scorer, user, now, &mut rng, &Request::default()).unwrap() {
         Answer::Tip(decision) => Some(*decision),
         Answer::Silence(_) => None,
     }
@@ -71,7 +83,7 @@ fn the_record_says_what_the_decision_was() {
     let (scorer, kept) = scorer(config());
     let request = Request { channel: Some("web".into()), context: [("time.hour".into(), 9.5)].into() };
     let mut rng = SmallRng::seed_from_u64(1);
-    let Answer::Tip(decision) = scorer.recommend("anna", T0, &mut rng, &request).unwrap() else { panic!() };
+    let Answer::Tip(decision) = ask(&scorer, "anna", T0, &mut rng, &request).unwrap() else { panic!() };
     let record = kept.records.lock()[0].clone();
     assert_eq!((record.kind.as_str(), record.source.as_str()), ("impression", "kairos/scorer"));
     assert_eq!((record.id.as_str(), record.subject.as_str()), (decision.impression.as_str(), "anna"));
@@ -136,7 +148,7 @@ fn nothing_that_applies_is_silence() {
         memory.reaction(id, ReactionKind::Muted, T0 - 900);
     }
     let mut rng = SmallRng::seed_from_u64(1);
-    let answer = scorer.recommend("ann", T0, &mut rng, &Request::default()).unwrap();
+    let answer = ask(&scorer, "ann", T0, &mut rng, &Request::default()).unwrap();
     assert!(matches!(answer, Answer::Silence(Silence::NoCandidate)), "{answer:?}");
 }
 
@@ -157,11 +169,11 @@ fn an_hour_full_of_tips_is_silence_until_it_has_passed() {
 fn a_wrong_request_says_what_is_wrong() {
     let (scorer, _) = scorer(config());
     let mut rng = SmallRng::seed_from_u64(1);
-    let mut ask = |user: &str, request: &Request| scorer.recommend(user, T0, &mut rng, request).unwrap_err();
-    assert!(ask("", &Request::default()).to_string().contains("user"));
-    assert!(ask(&"x".repeat(1 << 20), &Request::default()).to_string().contains("256"));
+    let mut error = |user: &str, request: &Request| ask(&scorer, user, T0, &mut rng, request).unwrap_err();
+    assert!(error("", &Request::default()).to_string().contains("user"));
+    assert!(error(&"x".repeat(1 << 20), &Request::default()).to_string().contains("256"));
     let request = Request { channel: None, context: [("weather".into(), 1.0)].into() };
-    assert!(ask("ann", &request).to_string().contains("`weather`"));
+    assert!(error("ann", &request).to_string().contains("`weather`"));
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use features::{FeatureStore, Registry, offline, online, store::Applied};
+use features::{
+    FeatureStore, Registry, offline,
+    online::{self, OnlineOptions},
+    store::Applied,
+};
 use ingest::{
     catalogue::Catalogue,
     log::{Append, Log, LogOptions, Topic, embedded::EmbeddedLog},
@@ -60,7 +64,7 @@ impl Engine {
         memory_budget: usize,
     ) -> Result<Engine, JobError> {
         let clock: ingest::Clock = Arc::new(|| 0);
-        let online = online::open("embedded:", registry.views().len())?;
+        let online = online::open("embedded:", &OnlineOptions::new(registry.views().len()))?;
         let history = offline::open("embedded:", &dir, clock.clone())?;
         let features = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
         let options = JobOptions { memory_budget, ..JobOptions::new(dir.join("state.redb")) };

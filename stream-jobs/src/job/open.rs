@@ -1,12 +1,16 @@
 //! The start: state and online store from the checkpoint, new views from history.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use features::{FeatureStore, View, history::PastEvents, online::OnlineStore};
+use features::{
+    FeatureError, FeatureStore, View,
+    history::PastEvents,
+    online::{OnlineRow, OnlineStore},
+};
 use ingest::{
     Clock, Millis,
     catalogue::Catalogue,
-    log::{Log, Topic},
+    log::{Log, Partition, Topic},
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -33,7 +37,10 @@ impl Job {
         let views = features.registry().views().to_vec();
         let mut checkpoint = Checkpoint::open(&options.checkpoint_file, options.state_hook.as_ref())?;
         let partitions = log.partitions(Topic::Signals);
-        let mut shards: Vec<Shard> = (0..partitions).map(|p| Shard::new(p, &views)).collect();
+        let own = own_partitions(&options, partitions)?;
+        let mut shards: Vec<Shard> = own.iter().map(|p| Shard::new(*p, &views)).collect();
+        let place = |p: Partition| own.iter().position(|own| *own == p);
+        let shard_of: Vec<Option<usize>> = (0..partitions).map(place).collect();
         let budget = options.memory_budget;
         let mut restored = checkpoint.load(&views, budget)?;
         if !features.history().durable_position()?.covers(&restored.position) {
@@ -45,12 +52,12 @@ impl Job {
             restored = checkpoint.load(&views, budget)?;
         }
         for (p, t) in restored.watermarks {
-            if let Some(s) = shards.get_mut(p as usize) {
+            if let Some(s) = place(p).map(|i| &mut shards[i]) {
                 s.watermark = t;
             }
         }
         for (p, keys) in restored.seen {
-            if let Some(s) = shards.get_mut(p as usize) {
+            if let Some(s) = place(p).map(|i| &mut shards[i]) {
                 s.seen.restore(keys.into_iter());
             }
         }
@@ -58,8 +65,9 @@ impl Job {
         let mut spiller = Spiller::new(budget, held.clone(), checkpoint.chunks());
         for (view, row) in restored.rows {
             let p = ingest::log::partition_of(&row.entity, partitions);
+            let Some(shard) = shard_of[p as usize] else { continue };
             spiller.note(&row);
-            shards[p as usize].restore(view.id, row);
+            shards[shard].restore(view.id, row);
         }
         let (eraser, erasures) = mpsc::channel(16);
         let backfills = Backfills::open(features.history().clone(), &views, &restored.notes, clock())?;
@@ -75,6 +83,9 @@ impl Job {
             checkpoint: Arc::new(checkpoint),
             heard: vec![Instant::now(); shards.len()],
             shards,
+            shard_of,
+            published: restored.position.clone(),
+            waiting: None,
             saved: restored.position.clone(),
             position: restored.position,
             saving: None,
@@ -89,16 +100,14 @@ impl Job {
             backfills,
             views,
         };
-        job.fill_new_views(&restored.new_views)?;
-        for s in &job.shards {
-            job.online.put_many(s.rows().collect())?;
-        }
-        job.applied.advance(&job.position);
+        let begun = job.fill_new_views(&restored.new_views)?;
+        job.take_up(begun)?;
         Ok(job)
     }
 
-    /// Views that came since the last run start from history, so that they do not begin empty.
-    pub(super) fn fill_new_views(&mut self, fresh: &[Arc<View>]) -> Result<(), JobError> {
+    /// Views that came since the last run start from history, so that they do not begin empty. Answers their rows.
+    fn fill_new_views(&mut self, fresh: &[Arc<View>]) -> Result<Vec<OnlineRow>, JobError> {
+        let mut begun = Vec::new();
         for view in fresh {
             let oldest = self.shards.iter().map(|s| s.watermark).min().unwrap_or(Millis::MIN);
             let after = oldest.saturating_sub(view.horizon());
@@ -109,7 +118,23 @@ impl Job {
             }
             let rows = changes.rows.len();
             tracing::info!(view = %view.name, entities = rows, "a new view was filled from history");
+            begun.append(&mut changes.rows);
         }
-        Ok(())
+        Ok(begun)
+    }
+}
+
+/// The job's partitions among so many, each once, in order.
+fn own_partitions(options: &JobOptions, partitions: u32) -> Result<Vec<Partition>, FeatureError> {
+    let Some(named) = &options.partitions else { return Ok((0..partitions).collect()) };
+    let own: BTreeSet<Partition> = named.iter().copied().collect();
+    match own.iter().find(|p| **p >= partitions) {
+        Some(p) => Err(FeatureError::Request(format!(
+            "there is no partition {p}: the log has {partitions}, numbered from 0; name some of those"
+        ))),
+        None if own.is_empty() => {
+            Err(FeatureError::Request("no partition is named; name at least one, or leave it out for all".into()))
+        }
+        None => Ok(own.into_iter().collect()),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use ingest::{Millis, log::Topic};
+use ingest::{
+    Millis,
+    log::{Position, Topic},
+};
 use metrics::{counter, histogram};
 
 use super::{CONSUMER, Job};
@@ -28,7 +31,7 @@ impl Job {
 
     /// Starts a checkpoint, unless one is under way; collects the one before.
     pub async fn start_saving(&mut self) -> Result<(), JobError> {
-        if self.saving.as_ref().is_some_and(|(_, s)| !s.is_finished()) {
+        if self.saving.as_ref().is_some_and(|(_, s)| !s.is_finished()) || self.waiting.is_some() {
             return Ok(());
         }
         self.finish_saving().await?;
@@ -82,7 +85,7 @@ impl Job {
         match task.await {
             Ok(Ok(position)) => {
                 histogram!(names::CHECKPOINT).record(started.elapsed().as_secs_f64());
-                if let Err(e) = self.log.commit(CONSUMER, Topic::Signals, &position).await {
+                if let Err(e) = self.log.commit(CONSUMER, Topic::Signals, &self.own(&position)).await {
                     tracing::warn!(error = %e, "the job's place in the log was not committed");
                 }
                 self.saved = position;
@@ -98,6 +101,11 @@ impl Job {
         Ok(())
     }
 
+    /// What of a position is of this job's partitions.
+    fn own(&self, position: &Position) -> Position {
+        Position(self.shards.iter().map(|s| (s.partition, position.get(s.partition))).collect())
+    }
+
     pub(super) fn not_durable(&self, reason: String) -> JobError {
         JobError::Checkpoint { file: self.options.checkpoint_file.display().to_string(), reason }
     }
@@ -105,6 +113,9 @@ impl Job {
     /// Makes everything applied so far durable.
     pub async fn save(&mut self) -> Result<(), JobError> {
         self.finish_saving().await?;
+        if self.waiting.is_some() {
+            return Err(self.not_durable("the online store has not taken every row yet".to_owned()));
+        }
         self.start_saving().await?;
         self.finish_saving().await?;
         if self.unsaved.is_some() {

@@ -150,7 +150,7 @@ fn names_mean_the_newest_definition_and_pins_a_version() {
     assert_eq!(kept, old);
     let both = engine.registry.prepare_views(&["tasks".to_owned(), format!("tasks@{old}")]).unwrap();
     assert_eq!(&*both.names[1], format!("tasks@{old}.n_1h"));
-    let row = engine.features.read_one(&both, who, at).unwrap();
+    let row = engine.features.read_here(&both, who, at).unwrap();
     assert_eq!(
         row.values,
         [Value::Int(signals.iter().filter(|s| s.who == who).map(minutes).sum()), Value::Int(5)]
@@ -308,7 +308,7 @@ fn the_erased_do_not_come_back_by_a_backfill() {
     }
     for view in registry.views() {
         let prepared = registry.prepare_views(&[view.pinned_name()]).unwrap();
-        let row = features.read_one(&prepared, gone, NOON + 29 * HOUR).unwrap();
+        let row = features.read_here(&prepared, gone, NOON + 29 * HOUR).unwrap();
         assert!(row.values.iter().zip(view.empty_values()).all(|(a, b)| a == b), "{row:?}");
     }
 }

@@ -108,7 +108,7 @@ impl World {
         let clock: ingest::Clock = Arc::new(move || now.fetch_add(1, Ordering::SeqCst));
         let options = LogOptions { partitions: 2, ..LogOptions::default() };
         let log = Arc::new(EmbeddedLog::open(&self.dir.join("log"), options).unwrap());
-        let online = online::open("embedded:", registry.views().len()).unwrap();
+        let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).unwrap();
         let history = offline::open("embedded:", &self.dir, clock.clone()).unwrap();
         Versions::of(&self.dir).settle(&registry, &*history).unwrap();
         let features = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
@@ -182,7 +182,7 @@ impl Engine {
 
     pub fn now(&self, name: &str, who: &str, at: Millis) -> Value {
         let prepared = self.registry.prepare(&[name]).unwrap();
-        self.features.read_one(&prepared, who, at).unwrap().values.remove(0)
+        self.features.read_here(&prepared, who, at).unwrap().values.remove(0)
     }
 
     pub fn as_of(&self, name: &str, who: &str, at: Millis) -> Value {

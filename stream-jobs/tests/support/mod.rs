@@ -120,7 +120,7 @@ impl Engine {
     pub fn values(&self, entity: &str, now: Millis) -> Vec<(String, Value)> {
         let names: Vec<String> = self.registry.feature_names().collect();
         let prepared = self.registry.prepare(&names).unwrap();
-        let row = self.features.read_one(&prepared, entity, now).unwrap();
+        let row = self.features.read_here(&prepared, entity, now).unwrap();
         names.into_iter().zip(row.values).collect()
     }
 

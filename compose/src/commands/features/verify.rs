@@ -90,7 +90,9 @@ pub async fn run(settings: &Settings, registry: Registry, arguments: VerifyArgs)
         Some(url) => served::compare(settings, plan, &Client::new(&url)?).await?,
         None => {
             let settings = settings.clone();
-            let stored = tokio::task::spawn_blocking(move || stored(&settings, plan));
+            // History is read from disk.
+            let here = tokio::runtime::Handle::current();
+            let stored = tokio::task::spawn_blocking(move || here.block_on(stored(&settings, plan)));
             stored.await.map_err(|e| Error::Broken(format!("the comparison stopped: {e}")))??
         }
     };
@@ -159,7 +161,7 @@ impl Drop for Copy {
 }
 
 /// Compares what is stored.
-fn stored(settings: &Settings, mut plan: Plan) -> Result<Report> {
+async fn stored(settings: &Settings, mut plan: Plan) -> Result<Report> {
     // Holds the data directory, so that nothing changes meanwhile.
     let core = Core::open(settings, clock::system()).map_err(|e| match e {
         Error::Unavailable(why) => Error::Unavailable(format!("{why}; with --url it asks that server")),
@@ -173,7 +175,7 @@ fn stored(settings: &Settings, mut plan: Plan) -> Result<Report> {
     let mut report = Report::default();
     for checker in &plan.checkers {
         plan.bar.set_prefix(checker.view().name.to_string());
-        let online = store.entities(checker.view()).map_err(told)?;
+        let online = store.entities(checker.view()).await.map_err(told)?;
         let entities =
             sample::entities(history, &online, checker.view(), plan.sample, &mut plan.rng).map_err(told)?;
         plan.bar.inc_length(entities.len() as u64);
@@ -182,7 +184,7 @@ fn stored(settings: &Settings, mut plan: Plan) -> Result<Report> {
                 Some(at) => at,
                 None => {
                     let now = clock::now();
-                    let found = checker.now(store, entity, now).map_err(told)?;
+                    let found = checker.now(store, entity, now).await.map_err(told)?;
                     report.add(checker, found);
                     sample::instant(history, checker.view(), entity, now, &mut plan.rng).map_err(told)?
                 }

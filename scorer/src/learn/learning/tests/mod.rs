@@ -34,7 +34,7 @@ async fn live(world: &World, scorer: &Scorer, count: u64) -> Vec<String> {
     for i in 0..count {
         world.pass(1000);
         let user = format!("user-{}", i % 7);
-        let answer = scorer.recommend(&user, world.now(), &mut rng, &Request::default()).unwrap();
+        let answer = scorer.recommend(&user, world.now(), &mut rng, &Request::default()).await.unwrap();
         let Answer::Tip(decision) = answer else { panic!("silence") };
         let id = decision.impression.clone();
         if i % 3 != 2 {
@@ -153,10 +153,8 @@ async fn a_reaction_moves_the_next_decision_at_once_and_can_be_explained() {
         tokio::spawn(learning.run(world.clock(), stop.clone())),
     ];
     let mut rng = SmallRng::seed_from_u64(3);
-    let Answer::Tip(decision) = scorer.recommend("ann", world.now(), &mut rng, &Request::default()).unwrap()
-    else {
-        panic!("silence")
-    };
+    let answer = scorer.recommend("ann", world.now(), &mut rng, &Request::default()).await.unwrap();
+    let Answer::Tip(decision) = answer else { panic!("silence") };
     let impression = decision.impression.clone();
     let feedback =
         Feedback { impression: impression.clone(), reaction: ReactionKind::Done, at: None, channel: None };
