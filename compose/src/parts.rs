@@ -125,8 +125,8 @@ impl Features {
         url: &str,
     ) -> Result<Features> {
         let registry = Arc::new(registry);
-        let online =
-            online::open(url, &online_options(settings, core, registry.views().len())).map_err(broken("features"))?;
+        let online = online::open(url, &online_options(settings, core, registry.views().len()))
+            .map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
         let options = JobOptions {
             checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),

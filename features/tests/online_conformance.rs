@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use features::{
-    Registry, Row, Value, View,
+    FeatureError, Registry, Row, Value, View,
     chunks::{Layout, Tree},
     events::Timeline,
-    online::{self, OnlineRow, OnlineStore},
+    online::{self, OnlineOptions, OnlineRow, OnlineStore},
     row::RowHeader,
 };
-use ingest::catalogue::Catalogue;
+use ingest::{catalogue::Catalogue, log::Position};
 use proptest::prelude::*;
 
 const TWO: &str = "CREATE FEATURE VIEW a ENTITY u WINDOWS (1 DAY) AS SELECT subject AS u, count(*) AS n FROM task_completed GROUP BY u;
@@ -35,21 +35,52 @@ fn of(entity: &str, version: u64, offset: u64, value: i64) -> Arc<Row> {
     Arc::new(Row::new(entity.into(), header, &columns, 0, events, &[]))
 }
 
+/// What a store answers; it may need a runtime to wait in.
+fn wait<T>(answer: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(answer)
+}
+
 fn get(store: &dyn OnlineStore, view: &View, entity: &str) -> Option<Vec<u8>> {
-    store.get(view, entity).unwrap().map(|r| r.to_bytes().unwrap())
+    let found = wait(store.get_many(&[(view, entity)])).unwrap().remove(0);
+    assert!(!found.stale, "a store that can be reached gives what it has");
+    found.row.map(|r| r.to_bytes().unwrap())
 }
 
 fn bytes(row: &Row) -> Option<Vec<u8>> {
     Some(row.to_bytes().unwrap())
 }
 
+fn try_put(
+    store: &dyn OnlineStore,
+    view: &Arc<View>,
+    entity: &str,
+    row: Option<Arc<Row>>,
+) -> Result<(), FeatureError> {
+    store.put_many(vec![OnlineRow { view: view.clone(), entity: entity.into(), row }])
+}
+
 fn put(store: &dyn OnlineStore, view: &Arc<View>, entity: &str, row: Option<Arc<Row>>) {
-    store.put_many(vec![OnlineRow { view: view.clone(), entity: entity.into(), row }]).unwrap();
+    try_put(store, view, entity, row).unwrap();
+}
+
+fn at(offset: u64) -> Position {
+    Position([(0, offset)].into())
+}
+
+/// Makes this process the writer, and the store whole.
+fn take_up(store: &dyn OnlineStore) {
+    store.claim(&[0]).unwrap();
+    store.clear(&[0]).unwrap();
+    store.advance(&at(0)).unwrap();
 }
 
 fn conforms(store: &dyn OnlineStore) {
     let views = views();
     let [a, b] = &views[..] else { panic!("two views") };
+    assert_eq!(store.claim(&[0]).unwrap(), Position::default(), "nothing is whole before it was put");
+    take_up(store);
+    assert_eq!(store.claim(&[0]).unwrap(), at(0), "what is claimed can be claimed again");
     assert_eq!(get(store, a, "ada"), None);
 
     // A row is read as it was put, under its view and entity alone.
@@ -62,11 +93,13 @@ fn conforms(store: &dyn OnlineStore) {
     // Newer replaces, equal replaces (time passed), older does not.
     let newer = row(a.version, 7, 2);
     put(store, a, "ada", Some(newer.clone()));
+    store.advance(&at(7)).unwrap();
     put(store, a, "ada", Some(row(a.version, 6, 3)));
     assert_eq!(get(store, a, "ada"), bytes(&newer));
     let aged = row(a.version, 7, 4);
     put(store, a, "ada", Some(aged.clone()));
     assert_eq!(get(store, a, "ada"), bytes(&aged));
+    assert_eq!(wait(store.applied()).unwrap().get(0), 7);
 
     // Another version of the view is replaced whatever its offset.
     let foreign = row(b.version ^ 1, 900, 5);
@@ -77,30 +110,62 @@ fn conforms(store: &dyn OnlineStore) {
 
     // Many keys are answered in their order, repeats and unknowns included.
     let keys = [(&**b, "ada"), (&**a, "nobody"), (&**a, "ada"), (&**b, "ada")];
-    let many: Vec<_> =
-        store.get_many(&keys).unwrap().iter().map(|r| r.as_ref().and_then(|r| bytes(r))).collect();
+    let many = wait(store.get_many(&keys)).unwrap();
+    let many: Vec<_> = many.iter().map(|found| found.row.as_ref().and_then(|r| bytes(r))).collect();
     assert_eq!(many, [bytes(&own), None, bytes(&aged), bytes(&own)]);
+    assert!(wait(store.get_many(&[])).unwrap().is_empty());
 
     // Any text names an entity.
-    for entity in ["", "żółw 🐢", "a:b", "a\u{0}b"] {
+    for entity in ["", "żółw 🐢", "a:b", "a\u{0}b", "*", "{1}"] {
         let first = of(entity, a.version, 5, 1);
         put(store, a, entity, Some(first.clone()));
         assert_eq!(get(store, a, entity), bytes(&first), "{entity:?}");
     }
-    assert_eq!(store.entities(a).unwrap().len(), 5);
+    let mut there = wait(store.entities(a)).unwrap();
+    there.sort();
+    let names: Vec<&str> = there.iter().map(|e| &**e).collect();
+    assert_eq!(names, ["", "*", "a\u{0}b", "a:b", "ada", "{1}", "żółw 🐢"]);
     put(store, a, "ada", None);
     put(store, a, "never there", None);
-    assert_eq!((get(store, a, "ada"), store.entities(a).unwrap().len()), (None, 4));
+    assert_eq!((get(store, a, "ada"), wait(store.entities(a)).unwrap().len()), (None, 6));
+
+    // An erasure takes every view's row, and nobody else's.
+    put(store, a, "ada", Some(aged));
+    wait(store.erase("ada")).unwrap();
+    store.forget("ada");
+    assert_eq!((get(store, a, "ada"), get(store, b, "ada")), (None, None));
+    assert!(get(store, a, "a:b").is_some());
+    assert_eq!(wait(store.entities(b)).unwrap().len(), 0);
+
+    // Many rows are put whole, in one call.
+    let crowd = |i: usize| of(&format!("person {i}"), a.version, 8 + i as u64, 1 + (i % 3) as i64);
+    let rows = (0..1_000).map(crowd).map(|row| (row.entity.clone(), row));
+    let rows = rows.map(|(entity, row)| OnlineRow { view: a.clone(), entity, row: Some(row) });
+    store.put_many(rows.collect()).unwrap();
+    let names: Vec<String> = (0..1_000).map(|i| format!("person {i}")).collect();
+    let keys: Vec<_> = names.iter().map(|name| (&**a, name.as_str())).collect();
+    for (i, found) in wait(store.get_many(&keys)).unwrap().iter().enumerate() {
+        assert_eq!(found.row.as_ref().and_then(|r| bytes(r)), bytes(&crowd(i)));
+    }
+
+    // A claim finds what is whole; what was cleared is not.
+    store.advance(&at(2_000)).unwrap();
+    assert_eq!(store.claim(&[0]).unwrap(), at(2_000));
+    store.clear(&[0]).unwrap();
+    assert_eq!(store.claim(&[0]).unwrap(), Position::default());
+    store.advance(&at(9)).unwrap();
+    assert_eq!((get(store, a, "a:b"), wait(store.entities(a)).unwrap().len()), (None, 0));
+    assert_eq!(wait(store.applied()).unwrap().get(0), 9);
 }
 
 #[test]
 fn embedded_conforms() {
-    conforms(&*online::open("embedded:", &online::OnlineOptions::new(2)).unwrap());
+    conforms(&*online::open("embedded:", &OnlineOptions::new(2)).unwrap());
 }
 
 #[test]
 fn an_unknown_backend_is_named() {
-    let Err(e) = online::open("cassandra://somewhere", &online::OnlineOptions::new(2)) else { panic!("opened") };
+    let Err(e) = online::open("cassandra://somewhere", &OnlineOptions::new(2)) else { panic!("opened") };
     assert!(e.to_string().contains("cassandra://somewhere") && e.to_string().contains("online.url"), "{e}");
 }
 

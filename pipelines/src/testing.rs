@@ -147,7 +147,8 @@ impl World {
         for i in 0..count {
             self.now += 1_000;
             let user = format!("user-{}", self.rng.random_range(0..200));
-            let shown = self.scorer.recommend(&user, self.now, &mut self.rng, &Request::default()).await.unwrap();
+            let shown =
+                self.scorer.recommend(&user, self.now, &mut self.rng, &Request::default()).await.unwrap();
             assert!(matches!(shown, Answer::Tip(_)), "silence");
             if i % 50 == 49 || i + 1 == count {
                 self.settle(worth).await;

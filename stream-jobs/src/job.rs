@@ -333,7 +333,8 @@ impl Job {
     }
 
     async fn erase(&mut self, subject: &str) -> Result<u64, JobError> {
-        let away = || FeatureError::Unavailable("the online store is away; erase again once it is back".into());
+        let away =
+            || FeatureError::Unavailable("the online store is away; erase again once it is back".into());
         if !self.settle()? {
             return Err(away().into());
         }

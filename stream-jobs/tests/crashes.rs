@@ -138,7 +138,8 @@ impl Setup {
         let options = Options { hook: file_hook, ..Options::new(clock.clone()) };
         let history: Arc<dyn OfflineStore> =
             Arc::new(ParquetHistory::open(&dir.join("history"), options).unwrap());
-        let online = online::open("embedded:", &online::OnlineOptions::new(self.registry.views().len())).unwrap();
+        let online =
+            online::open("embedded:", &online::OnlineOptions::new(self.registry.views().len())).unwrap();
         let features = FeatureStore::new(self.registry.clone(), online.clone(), history, Applied::default());
         let options = JobOptions { state_hook, ..JobOptions::new(dir.join("state.redb")) };
         let (log, catalogue) = (self.log.clone(), self.catalogue.clone());

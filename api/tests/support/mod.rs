@@ -123,6 +123,7 @@ pub fn tip(impression: &str, title: &str, body: &str, action: &str, why: &str) -
         impression: impression.to_owned(),
         policy: "linucb-1".to_owned(),
         propensity: 0.25,
+        stale: false,
     }
 }
 

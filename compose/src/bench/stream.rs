@@ -144,7 +144,8 @@ async fn from_log(
 /// The job over these views and the store it fills, in the data directory.
 pub(super) fn open(settings: &Settings, core: &Core, registry: Arc<Registry>) -> Result<(Job, FeatureStore)> {
     let history = parts::history(settings, core.clock.clone())?;
-    let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).map_err(broken)?;
+    let online =
+        online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).map_err(broken)?;
     let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
     let options = JobOptions::new(settings.data.dir.join("features.redb"));
     let (log, catalogue) = (core.log.clone(), core.catalogue.clone());

@@ -114,7 +114,8 @@ pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
             let registry = registry()?;
             let prepared = prepare(&registry, &features, &views)?;
             let history = history_to_read(settings)?;
-            let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).map_err(told)?;
+            let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len()))
+                .map_err(told)?;
             let store = FeatureStore::new(Arc::new(registry), online, history, Applied::default());
             let rows =
                 store.read_as_of(&prepared, &entities, as_of.unwrap_or_else(clock::now)).map_err(told)?;
@@ -233,9 +234,11 @@ fn print(row: &FeatureRow, names: &[Arc<str>], as_json: bool) {
 fn told(e: FeatureError) -> Error {
     match e {
         FeatureError::Request(_) | FeatureError::Definition { .. } => Error::Input(e.to_string()),
-        FeatureError::Unavailable(_) | FeatureError::Gone(_) | FeatureError::NotYet(..) => {
-            Error::Unavailable(e.to_string())
-        }
+        FeatureError::Unavailable(_)
+        | FeatureError::Gone(_)
+        | FeatureError::Lost(_)
+        | FeatureError::Fenced(_)
+        | FeatureError::NotYet(..) => Error::Unavailable(e.to_string()),
         FeatureError::Damaged(_) | FeatureError::Compute { .. } => Error::Broken(e.to_string()),
     }
 }

@@ -82,7 +82,12 @@ impl Watch {
         }
     }
 
-    async fn compare(&mut self, which: usize, entity: &str, now: Millis) -> Result<Vec<Difference>, FeatureError> {
+    async fn compare(
+        &mut self,
+        which: usize,
+        entity: &str,
+        now: Millis,
+    ) -> Result<Vec<Difference>, FeatureError> {
         let (checker, store) = (&self.checkers[which], &self.store);
         let at = sample::instant(store.history().as_ref(), checker.view(), entity, now, &mut self.rng)?;
         let look = async || -> Result<Vec<Difference>, FeatureError> {

@@ -132,9 +132,9 @@ fn own_partitions(options: &JobOptions, partitions: u32) -> Result<Vec<Partition
         Some(p) => Err(FeatureError::Request(format!(
             "there is no partition {p}: the log has {partitions}, numbered from 0; name some of those"
         ))),
-        None if own.is_empty() => {
-            Err(FeatureError::Request("no partition is named; name at least one, or leave it out for all".into()))
-        }
+        None if own.is_empty() => Err(FeatureError::Request(
+            "no partition is named; name at least one, or leave it out for all".into(),
+        )),
         None => Ok(own.into_iter().collect()),
     }
 }
