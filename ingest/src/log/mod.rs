@@ -24,11 +24,13 @@ pub enum Topic {
     Rewards,
     /// Policy snapshots, one partition.
     Policies,
+    /// Who was erased and up to where, one partition. A log that deletes what it erases leaves it empty.
+    Erasures,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 3] = [Topic::Signals, Topic::Rewards, Topic::Policies];
+    pub const ALL: [Topic; 4] = [Topic::Signals, Topic::Rewards, Topic::Policies, Topic::Erasures];
 
     /// Its name on disk and on the wire.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Topic {
             Topic::Signals => "signals",
             Topic::Rewards => "rewards",
             Topic::Policies => "policies",
+            Topic::Erasures => "erasures",
         }
     }
 }
@@ -201,6 +204,11 @@ pub trait Log: Send + Sync + 'static {
     /// Makes every record of a subject unreadable, in all topics; returns how many there were.
     /// Their idempotency keys stay, so that a repeat does not bring the person back.
     async fn erase(&self, subject: &str) -> Result<u64, LogError>;
+
+    /// Whether the log answers now. May block for a few seconds.
+    fn reachable(&self) -> Result<(), LogError> {
+        Ok(())
+    }
 
     /// Drops what retention no longer keeps; returns the bytes given back.
     async fn enforce_retention(&self, now: crate::Millis) -> Result<u64, LogError>;
