@@ -86,6 +86,15 @@ fn data(settings: &Settings) -> Result<String> {
 
 fn log(settings: &Settings) -> Result<String> {
     let core = parts::Core::open(settings, clock::system())?;
+    let mut remarks = core.log.remarks();
+    if !settings.log.url.starts_with("embedded:") && settings.retention.days.is_none() {
+        let text = "retention.days is unset: on Fluvio the records of people who were erased are hidden at once, \
+                    but their bytes go only with retention; set it";
+        remarks.push(text.into());
+    }
+    if !remarks.is_empty() {
+        return Err(Error::Setting(remarks.join("\n")));
+    }
     let records: u64 = core.log.end(ingest::log::Topic::Signals).0.values().sum();
     Ok(format!("{}, {records} signals", settings.log.url))
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod load;
+mod log;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{address, loopback_unless_keyed};
 pub use load::load;
+pub use log::LogStore;
 
 /// Every setting there is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -78,16 +80,6 @@ pub struct Http {
     pub listen: String,
     /// How long a stop may wait for requests that are under way, in seconds.
     pub drain_seconds: u64,
-}
-
-/// `[log]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogStore {
-    /// `embedded:`
-    pub url: String,
-    /// Partitions of the topic of signals; fixed once the log exists.
-    pub partitions: u32,
 }
 
 /// `[online]`
@@ -180,9 +172,6 @@ pub struct Stream {
     pub batch: usize,
     /// Megabytes of events kept in memory; beyond, those that the checkpoint has are read from disk when needed.
     pub memory_mb: usize,
-    /// Partitions of the topic of signals that this process works on; unset means all. Each needs one process, and
-    /// two processes never get the same one.
-    pub partitions: Option<Vec<u32>>,
 }
 
 /// `[verify]`
@@ -296,14 +285,6 @@ impl Settings {
     }
 }
 
-impl Stream {
-    /// The name of this stream job among those of other partitions.
-    pub fn name(&self) -> String {
-        let partitions = self.partitions.iter().flatten().map(u32::to_string).collect::<Vec<_>>();
-        if partitions.is_empty() { "stream".to_owned() } else { format!("stream-{}", partitions.join("-")) }
-    }
-}
-
 impl Default for Data {
     fn default() -> Self {
         Data { dir: PathBuf::from("kairos-data") }
@@ -313,12 +294,6 @@ impl Default for Data {
 impl Default for Http {
     fn default() -> Self {
         Http { listen: "127.0.0.1:8080".into(), drain_seconds: 10 }
-    }
-}
-
-impl Default for LogStore {
-    fn default() -> Self {
-        LogStore { url: "embedded:".into(), partitions: 4 }
     }
 }
 
@@ -353,7 +328,7 @@ impl Default for Signals {
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { checkpoint_seconds: 10.0, batch: 524_288, memory_mb: 1_024, partitions: None }
+        Stream { checkpoint_seconds: 10.0, batch: 524_288, memory_mb: 1_024 }
     }
 }
 

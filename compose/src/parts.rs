@@ -80,7 +80,8 @@ impl Core {
         let dir = &settings.data.dir;
         std::fs::create_dir_all(dir).map_err(|e| on_file("make the data directory", dir, &e))?;
         let catalogue = Arc::new(catalogue(settings)?);
-        let log = log::open(&settings.log.url, dir, log_options(settings))?;
+        let options = log_options(settings, &catalogue, &clock);
+        let log = log::open(&settings.log.url, dir, options)?;
         let door = Arc::new(Door::new(catalogue.clone(), log.clone(), door_options(settings)));
         Ok(Core { clock, catalogue, log, door })
     }
@@ -132,7 +133,6 @@ impl Features {
             checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),
             batch: settings.stream.batch,
             memory_budget: settings.stream.memory_mb << 20,
-            partitions: settings.stream.partitions.clone(),
             ..JobOptions::new(checkpoint)
         };
         let (log, catalogue) = (core.log.clone(), core.catalogue.clone());
@@ -259,11 +259,14 @@ fn online_options(_: &Settings, core: &Core, views: usize) -> OnlineOptions {
     OnlineOptions { partitions: core.log.partitions(Topic::Signals), ..OnlineOptions::new(views) }
 }
 
-fn log_options(settings: &Settings) -> LogOptions {
+fn log_options(settings: &Settings, catalogue: &Arc<Catalogue>, clock: &Clock) -> LogOptions {
     LogOptions {
         partitions: settings.log.partitions,
         retain_age: settings.retention.days.map(|days| Duration::from_secs(days * 86_400)),
         retain_bytes: settings.retention.bytes,
+        catalogue: Some(catalogue.clone()),
+        clock: Some(clock.clone()),
+        fluvio: settings.log.fluvio(),
         ..LogOptions::default()
     }
 }

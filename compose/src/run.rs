@@ -9,7 +9,7 @@ use crate::{
     clock,
     config::Settings,
     error::{Error, Result},
-    parts::{self, Core, Features},
+    parts::{self, Core},
     process::{self, Process, Tasks},
     roles::{self, Part, Role},
     serve, telemetry,
@@ -38,12 +38,9 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
     };
     let seed = process_seed()?;
     let ingestion = roles.contains(&Role::Ingest).then(|| process::ingestion(settings, &core, &gate));
-    let (process, app) = if needed.contains(&Part::Scorer) {
+    let (process, app) = if needed.contains(&Part::Features) {
         let full = process::start_full(settings, core, &gate, tasks, metrics.clone(), seed)?;
         (full.process, roles.contains(&Role::Api).then_some(full.app))
-    } else if needed.contains(&Part::StreamJob) {
-        let features = Features::open(settings, &core)?;
-        (Process::over(settings, core, tasks, features), None)
     } else {
         (Process::bare(core, tasks), None)
     };

@@ -6,7 +6,8 @@
 //! | [`catalogue`] | declared signal types, read from protobuf files |
 //! | [`record`] | a signal once admitted, and how the log stores it |
 //! | [`admit`] | the one door |
-//! | [`log`] | the log: trait, `embedded` backend |
+//! | [`event`] | a record of the log as a CloudEvents object, where other programs read the log too |
+//! | [`log`] | the log: trait, `embedded` backend, `fluvio` backend behind the feature `fluvio` |
 //! | [`http`] | `POST /v1/signals` |
 //! | [`auth`] | API keys, scopes, rate limits |
 //! | [`telemetry`] | names of the metrics |
@@ -15,6 +16,7 @@
 pub mod admit;
 pub mod auth;
 pub mod catalogue;
+pub mod event;
 pub mod http;
 pub mod log;
 pub mod record;

@@ -12,7 +12,6 @@ pub fn check(settings: &Settings) -> Result<()> {
         return Err(Error::Setting("sql.listen: this build does not serve SQL; take the setting out".into()));
     }
     for (setting, url) in [
-        ("log.url", &settings.log.url),
         ("online.url", &settings.online.url),
         ("history.url", &settings.history.url),
         ("accounts.url", &settings.accounts.url),
@@ -37,21 +36,12 @@ pub fn check(settings: &Settings) -> Result<()> {
             file.display()
         )));
     }
-    within("log.partitions", u64::from(settings.log.partitions), 1, 1_024)?;
+    settings.log.check()?;
     let pause = settings.stream.checkpoint_seconds;
     if !(0.05..=3_600.0).contains(&pause) {
         return Err(Error::Setting(format!(
             "stream.checkpoint_seconds: {pause} is out of range; write a number from 0.05 to 3600"
         )));
-    }
-    if let Some(partitions) = &settings.stream.partitions {
-        let unlike = partitions.iter().enumerate().all(|(i, p)| !partitions[..i].contains(p));
-        if partitions.is_empty() || !unlike || partitions.iter().any(|p| *p >= settings.log.partitions) {
-            return Err(Error::Setting(format!(
-                "stream.partitions: name some of the partitions 0 to {}, each once, or leave it out for all",
-                settings.log.partitions - 1
-            )));
-        }
     }
     within("stream.batch", settings.stream.batch as u64, 1, 1_000_000)?;
     within("verify.per_minute", u64::from(settings.verify.per_minute), 0, 6_000)?;
@@ -111,7 +101,7 @@ fn embedded(setting: &str, url: &str) -> Result<()> {
     Err(Error::Setting(format!("{setting}: this build has no backend for `{scheme}`; write `embedded:`")))
 }
 
-fn within(setting: &str, value: u64, least: u64, most: u64) -> Result<()> {
+pub(super) fn within(setting: &str, value: u64, least: u64, most: u64) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -136,7 +126,7 @@ mod tests {
     #[test]
     fn each_error_names_its_setting() {
         assert!(reason(|s| s.http.listen = "nowhere".into()).starts_with("http.listen: `nowhere`"));
-        assert!(reason(|s| s.log.url = "fluvio://x".into()).contains("log.url: this build has no backend"));
+        assert!(reason(|s| s.log.url = "kafka://x".into()).contains("log.url: there is no backend"));
         assert!(reason(|s| s.views.dirs = vec!["/no/such".into()]).starts_with("views.dirs: `/no/such`"));
         assert!(reason(|s| s.log.partitions = 0).starts_with("log.partitions: 0"));
         assert!(reason(|s| s.sql.listen = Some("127.0.0.1:5433".into())).starts_with("sql.listen"));

@@ -22,6 +22,7 @@ mod error;
 mod evolution;
 mod json;
 mod json_schema;
+mod json_text;
 mod rows;
 mod shape;
 mod source;
@@ -100,6 +101,12 @@ impl SignalType {
     /// bytes as base64, NaN and infinities as text; what is absent or an empty list is left out.
     pub fn decode_json(&self, data: &[u8]) -> Result<serde_json::Value, Damaged> {
         json::decode(&self.message, data)
+    }
+
+    /// Appends the stored bytes as JSON text like that of [`decode_json`](Self::decode_json), with the fields
+    /// in the order in which they stand.
+    pub(crate) fn write_json(&self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Damaged> {
+        json_text::write(&self.message, data, out)
     }
 
     /// JSON Schema (draft 2020-12) of `data` in its usual form: declared names, integers as numbers.

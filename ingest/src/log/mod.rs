@@ -1,6 +1,8 @@
 //! The log: the only bus of the system. Topics of records, partitioned by subject.
 
 pub mod embedded;
+#[cfg(feature = "fluvio")]
+pub mod fluvio;
 mod options;
 
 use std::{collections::BTreeMap, fmt, path::Path, str::FromStr, sync::Arc};
@@ -8,7 +10,7 @@ use std::{collections::BTreeMap, fmt, path::Path, str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use options::LogOptions;
+pub use options::{Compression, FluvioOptions, Isolation, LogOptions, Tls};
 
 /// Number of a partition within a topic.
 pub type Partition = u32;
@@ -152,17 +154,23 @@ pub enum LogError {
 }
 
 /// Opens the log a URL names. `embedded:` keeps it in `data_dir/log`; the directory is created if missing.
+/// `fluvio://host:port` is the controller of a Fluvio cluster; topics are made there if missing.
 ///
 /// # Errors
 /// [`LogError::Refused`] for a URL no backend of this build serves, else what the backend says.
 pub fn open(url: &str, data_dir: &Path, options: LogOptions) -> Result<Arc<dyn Log>, LogError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("embedded") => Ok(Arc::new(embedded::EmbeddedLog::open(&data_dir.join("log"), options)?)),
-        Some("fluvio") => Err(LogError::Refused(format!(
-            "log.url = `{url}`: this build has no Fluvio backend (cargo feature `fluvio`, not available yet); \
-             use `embedded:`"
+        #[cfg(feature = "fluvio")]
+        Some("fluvio") => Ok(Arc::new(fluvio::FluvioLog::open(url, options)?)),
+        #[cfg(not(feature = "fluvio"))]
+        Some("fluvio") => Err(LogError::Refused(
+            "log.url: this build has no Fluvio backend; build with the cargo feature `fluvio`, or use `embedded:`"
+                .into(),
+        )),
+        _ => Err(LogError::Refused(format!(
+            "log.url = `{url}` names no known kind of log; use `embedded:` or `fluvio://host:port`"
         ))),
-        _ => Err(LogError::Refused(format!("log.url = `{url}` names no known kind of log; use `embedded:`"))),
     }
 }
 
@@ -171,10 +179,20 @@ pub fn open(url: &str, data_dir: &Path, options: LogOptions) -> Result<Arc<dyn L
 /// - **Order**: records of one subject are read in the order in which their appends completed; offsets of
 ///   a partition grow and may skip.
 /// - **Durability**: when `append` answers, every record it reports `At` is on stable storage, and so is the
-///   original of every record it reports `Duplicate`.
+///   original of every record it reports `Duplicate`. On a cluster that means what the cluster is configured to
+///   call committed.
 /// - **All or nothing seen**: after an error the records of that call may or may not be in the log;
 ///   appending them again with the same keys leaves one copy of each.
 /// - **Tail**: a reader sees a record only once it is durable, and sees every record from its start on.
+/// - **Repeats**: the embedded log, which one process alone writes, knows every key it ever took. A log that
+///   several processes write to knows the recent ones, those of the other processes included; two processes may
+///   still append the same key at the same instant, and a very old key may be appended again. Hence a reader
+///   leaves out a record if it has shown one with that key shortly before, and consumers that must count once
+///   deduplicate by key or content, as the stream job and the history do.
+/// - **Erasure**: what was erased is read no more by anybody. A log that cannot delete says so in
+///   [`Topic::Erasures`], which every process with state derived from the log follows.
+/// - **Outages**: where the log is on other machines, `append` and `commit` answer [`LogError::Unavailable`]
+///   after a bounded time; readers wait and go on by themselves, and `end` tells the last known end.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
     /// How many partitions a topic has. Fixed once the topic exists.
@@ -201,17 +219,17 @@ pub trait Log: Send + Sync + 'static {
     /// How far a named consumer has come; the beginning if it never committed.
     fn committed(&self, consumer: &str, topic: Topic) -> Result<Position, LogError>;
 
-    /// Makes every record of a subject unreadable, in all topics; returns how many there were.
-    /// Their idempotency keys stay, so that a repeat does not bring the person back.
+    /// Makes every record of a subject unreadable, in all topics; returns how many there were, or 0 where the log
+    /// hides them without looking. Their idempotency keys stay, so that a repeat does not bring the person back.
     async fn erase(&self, subject: &str) -> Result<u64, LogError>;
-
-    /// Whether the log answers now. May block for a few seconds.
-    fn reachable(&self) -> Result<(), LogError> {
-        Ok(())
-    }
 
     /// Drops what retention no longer keeps; returns the bytes given back.
     async fn enforce_retention(&self, now: crate::Millis) -> Result<u64, LogError>;
+
+    /// Where what is there contradicts the settings and no record suffers; each says how to mend it.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Reads a topic forwards, following its tail.

@@ -80,7 +80,7 @@ async fn a_full_disk_loses_nothing_and_is_recovered_from() {
     let (dir, ballast) = (disk.0.path().join("log"), disk.0.path().join("ballast"));
     for segment_bytes in [64 << 20, 20_000] {
         let _ = fs::remove_dir_all(&dir);
-        fs::write(&ballast, vec![0; 200_000]).unwrap();
+        fs::write(&ballast, vec![0; 400_000]).unwrap();
         let options = LogOptions { segment_bytes, ..LogOptions::default() };
         let log = EmbeddedLog::open(&dir, options.clone()).unwrap();
         let mut acknowledged = until_full(&log, 1).await;

@@ -60,11 +60,11 @@ fn the_number_of_partitions_is_fixed() {
 fn urls_name_the_backend() {
     let dir = tempfile::tempdir().unwrap();
     super::super::super::open("embedded:", dir.path(), LogOptions::default()).unwrap();
-    for url in ["fluvio://localhost", "kafka://x", "nonsense"] {
+    for (url, said) in
+        [("fluvio://localhost", "log.url"), ("kafka://x", "`kafka://x`"), ("nonsense", "`embedded:`")]
+    {
         match crate::log::open(url, dir.path(), LogOptions::default()).err() {
-            Some(LogError::Refused(text)) => {
-                assert!(text.contains(url) && text.contains("embedded:"), "{text}")
-            }
+            Some(LogError::Refused(text)) => assert!(text.contains(said), "{text}"),
             other => panic!("{other:?}"),
         }
     }
