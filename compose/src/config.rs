@@ -172,6 +172,9 @@ pub struct Stream {
     pub batch: usize,
     /// Megabytes of events kept in memory; beyond, those that the checkpoint has are read from disk when needed.
     pub memory_mb: usize,
+    /// Partitions of the topic of signals that this process works on; unset means all. Each needs one process, and
+    /// two processes never get the same one.
+    pub partitions: Option<Vec<u32>>,
 }
 
 /// `[verify]`
@@ -285,6 +288,14 @@ impl Settings {
     }
 }
 
+impl Stream {
+    /// The name of this stream job among those of other partitions.
+    pub fn name(&self) -> String {
+        let partitions = self.partitions.iter().flatten().map(u32::to_string).collect::<Vec<_>>();
+        if partitions.is_empty() { "stream".to_owned() } else { format!("stream-{}", partitions.join("-")) }
+    }
+}
+
 impl Default for Data {
     fn default() -> Self {
         Data { dir: PathBuf::from("kairos-data") }
@@ -328,7 +339,7 @@ impl Default for Signals {
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { checkpoint_seconds: 10.0, batch: 524_288, memory_mb: 1_024 }
+        Stream { checkpoint_seconds: 10.0, batch: 524_288, memory_mb: 1_024, partitions: None }
     }
 }
 

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`cli`], [`config`], [`roles`] | what is asked for: command line, settings, the table of roles |
 //! | [`parts`], [`process`], [`ports`] | what is started: parts opened, tasks run, joined to the routes |
-//! | [`run`], [`serve`], [`watch`], [`nightly`] | `kairos run`, what watches it, what trains by night |
+//! | [`run`], [`serve`], [`nightly`] | `kairos run`, what trains by night |
+//! | [`watch`], [`lookout`], [`erasures`] | what looks after features, servers, and those who leave |
 //! | [`demo`] | simulated people on the real program |
 //! | [`replay`] | signals from files |
 //! | [`bench`] | measurements beside their references |
@@ -19,8 +20,10 @@ mod clock;
 mod commands;
 mod config;
 mod demo;
+mod erasures;
 mod error;
 mod logs;
+mod lookout;
 mod nightly;
 mod parts;
 mod ports;

@@ -133,6 +133,7 @@ impl Features {
             checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),
             batch: settings.stream.batch,
             memory_budget: settings.stream.memory_mb << 20,
+            partitions: settings.stream.partitions.clone(),
             ..JobOptions::new(checkpoint)
         };
         let (log, catalogue) = (core.log.clone(), core.catalogue.clone());

@@ -11,13 +11,17 @@ use ingest::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use pipelines::verify::watch::Watch;
 use rand::{SeedableRng, rngs::StdRng};
+use scorer::memory::Memory;
+use stream_jobs::job::Eraser;
 use tokio::{sync, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     config::Settings,
+    erasures,
     error::{Error, Result},
+    lookout::Lookout,
     nightly::Nightly,
     parts::{Core, Features, Scoring},
     ports::{features::Reads, health, people::Everywhere, policies::Registry, tips::Tips},
@@ -28,6 +32,8 @@ const STREAM: &str = "stream";
 const JOINER: &str = "rewards";
 const LEARNER: &str = "policy";
 const MEMORY: &str = "memory";
+const ERASURES: &str = "erasures";
+const LOOKOUT: &str = "lookout";
 const QUALITY: &str = "quality";
 const VERIFY: &str = "verify";
 const HOUSEKEEPING: &str = "retention";
@@ -111,7 +117,7 @@ pub fn start_full(
         policies: Arc::new(Registry::new(core.log.clone(), &scoring, settings.training_dir(), seed)),
         people: Arc::new(Everywhere::new(
             core.log.clone(),
-            store.history().clone(),
+            store.clone(),
             features.as_ref().map(|f| f.job.eraser()),
             scoring.memory.clone(),
         )),
@@ -128,7 +134,10 @@ pub fn start_full(
     let app = api::router(state, gate, signals);
     let (tips, scorer) = (scoring.tips.clone(), scoring.scorer.clone());
     let nightly = Nightly::new(settings, &core, &scoring, store.registry()).filter(|_| tasks.train);
+    let (memory, eraser) = (scoring.memory.clone(), features.as_ref().map(|f| f.job.eraser()));
     let mut process = Process::start(core, health, tasks, features, Some(scoring));
+    process.look_out(Some(store.clone()));
+    process.follow_erasures(settings, &store, eraser, Some(memory));
     if let Some(nightly) = nightly {
         let task = nightly.run(process.core.clock.clone(), process.stop_work.clone());
         process.workers.push((TRAINING, process.spawn(TRAINING, task)));
@@ -202,17 +211,51 @@ impl Process {
         }
     }
 
+    /// Looks whether what the process stands on answers: see [`lookout`].
+    fn look_out(&mut self, features: Option<features::FeatureStore>) {
+        let lookout = Lookout { log: self.core.log.clone(), features, health: self.health.clone() };
+        let task = self.spawn(LOOKOUT, lookout.run(self.stop_work.clone()));
+        self.workers.push((LOOKOUT, task));
+    }
+
+    /// Follows what other processes erase: see [`erasures`]. A log of this process alone erases by itself.
+    fn follow_erasures(
+        &mut self,
+        settings: &Settings,
+        features: &features::FeatureStore,
+        eraser: Option<Eraser>,
+        memory: Option<Arc<Memory>>,
+    ) {
+        if settings.log.url.starts_with("embedded:") {
+            return;
+        }
+        let kept = erasures::Kept {
+            log: self.core.log.clone(),
+            job: eraser.map(|eraser| (eraser, settings.stream.name())),
+            features: features.clone(),
+            memory,
+        };
+        let task = self.spawn(ERASURES, kept.follow(self.stop_work.clone()));
+        self.workers.push((ERASURES, task));
+    }
+
     /// Starts the tasks that need neither features nor decisions.
     pub fn bare(core: Core, tasks: Tasks) -> Process {
         let health = Arc::new(health::Parts::new(core.log.clone(), features::Applied::default(), Vec::new()));
-        Process::start(core, health, tasks, None, None)
+        let mut process = Process::start(core, health, tasks, None, None);
+        process.look_out(None);
+        process
     }
 
     /// Starts the tasks that need features but no decisions.
-    pub fn over(core: Core, tasks: Tasks, features: Features) -> Process {
-        let applied = features.store.applied().clone();
+    pub fn over(settings: &Settings, core: Core, tasks: Tasks, features: Features) -> Process {
+        let (store, eraser) = (features.store.clone(), features.job.eraser());
+        let applied = store.applied().clone();
         let health = Arc::new(health::Parts::new(core.log.clone(), applied, vec![STREAM]));
-        Process::start(core, health, tasks, Some(features), None)
+        let mut process = Process::start(core, health, tasks, Some(features), None);
+        process.look_out(Some(store.clone()));
+        process.follow_erasures(settings, &store, Some(eraser), None);
+        process
     }
 
     fn spawn<E: std::fmt::Display + Send + 'static>(

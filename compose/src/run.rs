@@ -9,7 +9,7 @@ use crate::{
     clock,
     config::Settings,
     error::{Error, Result},
-    parts::{self, Core},
+    parts::{self, Core, Features},
     process::{self, Process, Tasks},
     roles::{self, Part, Role},
     serve, telemetry,
@@ -38,9 +38,12 @@ pub async fn run(settings: &Settings, named: &[Role]) -> Result<()> {
     };
     let seed = process_seed()?;
     let ingestion = roles.contains(&Role::Ingest).then(|| process::ingestion(settings, &core, &gate));
-    let (process, app) = if needed.contains(&Part::Features) {
+    let (process, app) = if needed.contains(&Part::Scorer) {
         let full = process::start_full(settings, core, &gate, tasks, metrics.clone(), seed)?;
         (full.process, roles.contains(&Role::Api).then_some(full.app))
+    } else if needed.contains(&Part::StreamJob) {
+        let features = Features::open(settings, &core)?;
+        (Process::over(settings, core, tasks, features), None)
     } else {
         (Process::bare(core, tasks), None)
     };

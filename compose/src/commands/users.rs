@@ -56,7 +56,7 @@ async fn erase(settings: &Settings, user: &str) -> Result<()> {
     let features = Features::open(settings, &core)?;
     let eraser = features.job.eraser();
     let records = log.erase(user).await?;
-    let process = Process::over(core, Tasks { stream: true, ..Tasks::default() }, features);
+    let process = Process::over(settings, core, Tasks { stream: true, ..Tasks::default() }, features);
     let rows = eraser.erase(user).await.map_err(Error::Unavailable)?;
     process.stop().await?;
     println!("{records} records of the log and {rows} rows of history are gone");

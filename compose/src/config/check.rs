@@ -43,6 +43,15 @@ pub fn check(settings: &Settings) -> Result<()> {
             "stream.checkpoint_seconds: {pause} is out of range; write a number from 0.05 to 3600"
         )));
     }
+    if let Some(partitions) = &settings.stream.partitions {
+        let unlike = partitions.iter().enumerate().all(|(i, p)| !partitions[..i].contains(p));
+        if partitions.is_empty() || !unlike || partitions.iter().any(|p| *p >= settings.log.partitions) {
+            return Err(Error::Setting(format!(
+                "stream.partitions: name some of the partitions 0 to {}, each once, or leave it out for all",
+                settings.log.partitions - 1
+            )));
+        }
+    }
     within("stream.batch", settings.stream.batch as u64, 1, 1_000_000)?;
     within("verify.per_minute", u64::from(settings.verify.per_minute), 0, 6_000)?;
     within("stream.memory_mb", settings.stream.memory_mb as u64, 1, 1 << 24)?;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use api::{ApiError, ports::People};
 use async_trait::async_trait;
 use bytes::Bytes;
-use features::offline::{HistoryError, OfflineStore, ScanFilter};
+use features::{
+    FeatureStore,
+    offline::{HistoryError, OfflineStore, ScanFilter},
+};
 use futures::{StreamExt, stream::BoxStream};
 use ingest::{Millis, log::Log};
 use scorer::memory::Memory;
@@ -15,7 +18,7 @@ use tokio::sync::mpsc;
 /// Everywhere a person's data is kept.
 pub struct Everywhere {
     log: Arc<dyn Log>,
-    history: Arc<dyn OfflineStore>,
+    features: FeatureStore,
     /// `None` where the stream job runs in another process, which then follows the log's erasures.
     eraser: Option<Eraser>,
     memory: Arc<Memory>,
@@ -25,18 +28,18 @@ impl Everywhere {
     /// These parts.
     pub fn new(
         log: Arc<dyn Log>,
-        history: Arc<dyn OfflineStore>,
+        features: FeatureStore,
         eraser: Option<Eraser>,
         memory: Arc<Memory>,
     ) -> Everywhere {
-        Everywhere { log, history, eraser, memory }
+        Everywhere { log, features, eraser, memory }
     }
 }
 
 #[async_trait]
 impl People for Everywhere {
     async fn export(&self, user: &str) -> Result<BoxStream<'static, Result<Bytes, ApiError>>, ApiError> {
-        let (history, user) = (self.history.clone(), user.to_owned());
+        let (history, user) = (self.features.history().clone(), user.to_owned());
         let (pieces, received) = mpsc::channel(4);
         tokio::task::spawn_blocking(move || {
             let sent = rows_of(&*history, &user, |piece| pieces.blocking_send(Ok(piece)).is_ok());
@@ -56,7 +59,9 @@ impl People for Everywhere {
         let history = match &self.eraser {
             Some(eraser) => eraser.erase(user).await.map_err(ApiError::Unavailable)?,
             None => {
-                let (history, user) = (self.history.clone(), user.to_owned());
+                let online = self.features.online();
+                online.erase(user).await.map_err(|e| ApiError::Unavailable(e.to_string()))?;
+                let (history, user) = (self.features.history().clone(), user.to_owned());
                 let erased = tokio::task::spawn_blocking(move || history.erase(&user)).await;
                 erased
                     .map_err(|e| ApiError::Internal(format!("an erasure stopped: {e}")))?

@@ -52,7 +52,7 @@ impl Target {
         let door = core.door.clone();
         let parts = Features::open(settings, &core)?;
         let features = parts.store.clone();
-        let process = Process::over(core, Tasks { stream: true, ..Tasks::default() }, parts);
+        let process = Process::over(settings, core, Tasks { stream: true, ..Tasks::default() }, parts);
         Ok(Target::Here(Box::new(Here { process, door, features, position: Position::default() })))
     }
 

@@ -137,16 +137,7 @@ impl Server {
         content_type: &str,
         body: impl Into<Bytes>,
     ) -> Result<(StatusCode, Bytes), String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("content-type", content_type)
-            .body(Full::new(body.into()))
-            .unwrap();
-        let answer = self.client.request(request).await.map_err(|e| e.to_string())?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|e| e.to_string())?;
-        Ok((status, body.to_bytes()))
+        exchange(&self.client, &self.address, method, path, content_type, body.into()).await
     }
 
     /// Posts JSON.
@@ -179,6 +170,38 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One request on a connection of its own.
+pub async fn send(
+    address: &str,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: impl Into<Bytes>,
+) -> Result<(StatusCode, Bytes), String> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    exchange(&client, address, method, path, content_type, body.into()).await
+}
+
+async fn exchange(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    address: &str,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://{address}{path}"))
+        .header("content-type", content_type)
+        .body(Full::new(body))
+        .unwrap();
+    let answer = client.request(request).await.map_err(|e| e.to_string())?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(|e| e.to_string())?;
+    Ok((status, body.to_bytes()))
 }
 
 /// JSON, or null for an empty body.

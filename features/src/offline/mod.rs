@@ -113,6 +113,11 @@ pub trait OfflineStore: Send + Sync + 'static {
     /// About how many rows a filter on times and entities lets through, without reading any; for progress.
     fn estimate_rows(&self, table: &str, filter: &ScanFilter) -> Result<u64, HistoryError>;
 
+    /// Whether the store answers now. May block for a few seconds.
+    fn reachable(&self) -> Result<(), HistoryError> {
+        Ok(())
+    }
+
     /// A bounded piece of tidying up, meant for a thread of its own; `true` if there may be more to do.
     fn compact_step(&self) -> Result<bool, HistoryError> {
         Ok(false)

@@ -223,6 +223,11 @@ pub trait Log: Send + Sync + 'static {
     /// hides them without looking. Their idempotency keys stay, so that a repeat does not bring the person back.
     async fn erase(&self, subject: &str) -> Result<u64, LogError>;
 
+    /// Whether the log answers now. May block for a few seconds.
+    fn reachable(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
     /// Drops what retention no longer keeps; returns the bytes given back.
     async fn enforce_retention(&self, now: crate::Millis) -> Result<u64, LogError>;
 
