@@ -85,6 +85,9 @@ pub enum Command {
     /// API keys
     #[command(subcommand)]
     Keys(commands::keys::KeysCommand),
+    /// The log: move what an embedded one holds to the one configured
+    #[command(subcommand)]
+    Log(commands::log::LogCommand),
     /// One person's data
     #[command(subcommand)]
     Users(commands::users::UsersCommand),
@@ -131,6 +134,7 @@ mod tests {
             "bandit run --data table.csv --policy lints --seed 3 --seeds 2 --in-order --log l.jsonl --json",
             "check",
             "keys new phone --scope ingest --scope read",
+            "log copy --from kairos-data",
             "users erase ada --yes",
             "bench ingest stream --stream-signals 10 --rows d --reference python --json",
             "bench state curve entity --state-signals 10 --curve-signals 10",

@@ -5,6 +5,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod features;
 pub mod keys;
+pub mod log;
 pub mod policy;
 pub mod train;
 pub mod udf;
@@ -13,21 +14,28 @@ pub mod users;
 use std::sync::Arc;
 
 use ::features::offline::{OfflineStore, Options, ParquetHistory};
-use ingest::log::embedded::EmbeddedLog;
+use ingest::log::{Log, embedded::EmbeddedLog};
 
 use crate::{
     clock,
     config::Settings,
     error::{Error, Result},
+    parts::{self, Core},
 };
 
 /// The log, to be read beside a running server.
-pub fn log_to_read(settings: &Settings) -> Result<EmbeddedLog> {
-    Ok(EmbeddedLog::open_read_only(&settings.data.dir.join("log"))?)
+pub fn log_to_read(settings: &Settings) -> Result<Arc<dyn Log>> {
+    if !settings.log.url.starts_with("embedded:") {
+        return Ok(Core::open(settings, clock::system())?.log);
+    }
+    Ok(Arc::new(EmbeddedLog::open_read_only(&settings.data.dir.join("log"))?))
 }
 
 /// History as of the last checkpoint, to be read beside a running server.
 pub fn history_to_read(settings: &Settings) -> Result<Arc<dyn OfflineStore>> {
+    if !settings.history.url.starts_with("embedded:") {
+        return parts::history(settings, clock::system());
+    }
     let dir = settings.data.dir.join("history");
     let history = ParquetHistory::open_read_only(&dir, Options::new(clock::system()));
     Ok(Arc::new(history.map_err(|e| Error::Broken(format!("history cannot be read: {e}")))?))

@@ -87,6 +87,7 @@ async fn execute(settings: config::Settings, command: Command) -> Result<()> {
         Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),
         Command::Check => check::run(&settings),
         Command::Keys(command) => commands::keys::run(&settings, &command),
+        Command::Log(command) => commands::log::run(&settings, command).await,
         Command::Users(command) => commands::users::run(&settings, command).await,
         Command::Bench(arguments) => bench::run(settings, arguments).await,
     }

@@ -81,7 +81,7 @@ pub fn run(settings: &Settings, arguments: &EvaluateArgs) -> Result<()> {
         }
         None => {
             let log = log_to_read(settings)?;
-            let evaluation = evaluate_log(&log, &options, &mut rng)?;
+            let evaluation = evaluate_log(&*log, &options, &mut rng)?;
             tell(arguments, &evaluation, &Report::from(&evaluation))
         }
     }

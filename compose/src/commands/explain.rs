@@ -9,7 +9,7 @@ use crate::{
 /// Tells why a tip was shown, from the log alone.
 pub fn run(settings: &Settings, impression: &str, json: bool) -> Result<()> {
     let log = log_to_read(settings)?;
-    let found = scorer::explain::explain(&log, impression)?.ok_or_else(|| {
+    let found = scorer::explain::explain(&*log, impression)?.ok_or_else(|| {
         Error::Input(format!(
             "impression `{impression}` is not in the log of `{}`; give the id that came with the tip",
             settings.data.dir.display()

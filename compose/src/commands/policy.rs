@@ -78,7 +78,7 @@ async fn promote(settings: &Settings, PromoteArgs { dry_run, place }: PromoteArg
         let layout = parts::layout(settings, &parts::tips(settings)?)?;
         let mut rng = StdRng::seed_from_u64(process_seed()?);
         let log = log_to_read(settings)?;
-        policies::answer(&policies::judge(&log, &settings.scorer, &layout, &mut rng)?, None)
+        policies::answer(&policies::judge(&*log, &settings.scorer, &layout, &mut rng)?, None)
     } else {
         match here(settings, &place)? {
             Some(mut opened) => promote_here(settings, &mut opened).await?,
@@ -130,11 +130,14 @@ pub fn here(settings: &Settings, place: &Place) -> Result<Option<Opened>> {
     if place.url.is_some() {
         return Ok(None);
     }
-    // Looked at first, so that a wrong directory is an error and not a new one.
-    drop(log_to_read(settings)?);
-    match ingest::log::open(&settings.log.url, &settings.data.dir, Default::default()) {
-        Err(LogError::Locked(_)) => return Ok(None),
-        other => drop(other?),
+    // A log that processes share is held by nobody; a change made here is followed by whoever reads it.
+    if settings.log.url.starts_with("embedded:") {
+        // Looked at first, so that a wrong directory is an error and not a new one.
+        drop(log_to_read(settings)?);
+        match ingest::log::open(&settings.log.url, &settings.data.dir, Default::default()) {
+            Err(LogError::Locked(_)) => return Ok(None),
+            other => drop(other?),
+        }
     }
     let core = Core::open(settings, clock::system())?;
     let tips = parts::tips(settings)?;
@@ -213,7 +216,7 @@ fn told_change(change: &Value) -> String {
 }
 
 fn list(settings: &Settings, as_json: bool) -> Result<()> {
-    let all = policies::list(&log_to_read(settings)?)?;
+    let all = policies::list(&*log_to_read(settings)?)?;
     let items = |name: &str| all[name].as_array().cloned().unwrap_or_default();
     if as_json {
         items("snapshots").iter().chain(&items("changes")).for_each(|entry| println!("{entry}"));

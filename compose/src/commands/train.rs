@@ -72,7 +72,7 @@ pub async fn run(settings: &Settings, arguments: TrainArgs) -> Result<()> {
         return Ok(());
     }
     let config = chosen(settings, arguments.policy);
-    let log = Arc::new(log_to_read(settings)?);
+    let log = log_to_read(settings)?;
     let tips = parts::tips(settings)?;
     let layout = parts::layout(settings, &tips)?.into();
     let registry = parts::registry(settings, &parts::catalogue(settings)?)?;
@@ -118,7 +118,7 @@ fn write_set(
     };
     let (log, bar) = (log_to_read(settings)?, bar("decisions"));
     if arguments.features.is_empty() {
-        return set::write(&log, &job, None, &bar).map_err(told);
+        return set::write(&*log, &job, None, &bar).map_err(told);
     }
     let registry = parts::registry(settings, &parts::catalogue(settings)?)?;
     let features =

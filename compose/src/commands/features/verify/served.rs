@@ -48,13 +48,13 @@ pub(super) async fn compare(settings: &Settings, mut plan: Plan, client: &Client
             let at = match plan.at {
                 Some(at) => at,
                 None => {
-                    reads.extend(read(client, &log, checker, some, None).await?.into_iter().map(|s| (i, s)));
+                    reads.extend(read(client, &*log, checker, some, None).await?.into_iter().map(|s| (i, s)));
                     let one = &some[plan.rng.random_range(0..some.len())];
                     sample::instant(&*history, checker.view(), one, clock::now(), &mut plan.rng)
                         .map_err(told)?
                 }
             };
-            reads.extend(read(client, &log, checker, some, Some(at)).await?.into_iter().map(|s| (i, s)));
+            reads.extend(read(client, &*log, checker, some, Some(at)).await?.into_iter().map(|s| (i, s)));
         }
     }
     catch_up(&log, &*history).await?;
@@ -77,7 +77,7 @@ pub(super) async fn compare(settings: &Settings, mut plan: Plan, client: &Client
 }
 
 /// Waits until history has on disk what stands in the log now.
-async fn catch_up(log: &impl Log, history: &dyn OfflineStore) -> Result<()> {
+async fn catch_up(log: &dyn Log, history: &dyn OfflineStore) -> Result<()> {
     let (end, began) = (log.end(Topic::Signals), Instant::now());
     loop {
         let durable = history.durable_position().map_err(|e| Error::Broken(e.to_string()))?;
@@ -96,7 +96,7 @@ async fn catch_up(log: &impl Log, history: &dyn OfflineStore) -> Result<()> {
 /// Reads one view of some entities from the server, now or as of an instant.
 async fn read(
     client: &Client,
-    log: &impl Log,
+    log: &dyn Log,
     checker: &Checker,
     entities: &[String],
     as_of: Option<Millis>,
