@@ -125,7 +125,7 @@ fn write_set(
         registry.prepare(&arguments.features).map_err(|e| Error::Input(format!("--feature: {e}")))?;
     let history = history_to_read(settings)?;
     let joined = Joined { history: &*history, features: &features };
-    set::write(&log, &job, Some(&joined), &bar).map_err(told)
+    set::write(&*log, &job, Some(&joined), &bar).map_err(told)
 }
 
 /// Puts the snapshot into the registry: here, or by the server that holds the data directory.

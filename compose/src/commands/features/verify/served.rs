@@ -57,7 +57,7 @@ pub(super) async fn compare(settings: &Settings, mut plan: Plan, client: &Client
             reads.extend(read(client, &*log, checker, some, Some(at)).await?.into_iter().map(|s| (i, s)));
         }
     }
-    catch_up(&log, &*history).await?;
+    catch_up(&*log, &*history).await?;
     let checkers = plan.checkers;
     let compare = move || {
         plan.bar.set_prefix("comparing");
