@@ -12,6 +12,7 @@
 pub mod describe;
 mod evaluate;
 mod seal;
+mod tiles;
 
 use std::sync::Arc;
 

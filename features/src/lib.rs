@@ -24,6 +24,7 @@
 //! | [`past`] | point-in-time joins |
 //! | [`reference`] | the same values as plain batch SQL, to compare with |
 //! | [`store`] | reads, now and as of |
+//! | [`tiles`] | a view as tiles of a minute, which another engine makes and which merge into its values |
 //! | [`table`] | values of many entities side by side |
 //! | [`udf`] | user functions: built, loaded, called |
 //! | [`value`] | values at the boundary, free of Arrow |
@@ -48,6 +49,7 @@ pub mod row;
 pub mod row_table;
 pub mod store;
 pub mod table;
+pub mod tiles;
 pub mod udf;
 pub mod value;
 pub mod versions;

@@ -21,6 +21,7 @@ use crate::{
     error::FeatureError,
     kernel::Kernel,
     on_demand::{OnDemand, REQUEST},
+    tiles::Tiling,
     udf::Functions,
     value::ValueType,
     versions::Kept,
@@ -324,6 +325,7 @@ fn compile(
     made_from.push_str(&format!("{:?}", plan.source.fact));
     plan.source.contexts.iter().for_each(|c| made_from.push_str(&format!("{c:?}")));
     plan.source.references.iter().for_each(|r| made_from.push_str(&r.fingerprint()));
+    let tiling = Tiling::of(&definition, &plan);
     let (kernel, described) = Kernel::new(&definition, plan).map_err(|e| match e {
         FeatureError::Request(message) => FeatureError::Definition {
             file: definition.file.clone(),
@@ -361,6 +363,7 @@ fn compile(
         name: definition.name.as_str().into(),
         kernel,
         layout: layout.clone(),
+        tiling,
         definition,
     })
 }

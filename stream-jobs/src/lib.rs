@@ -16,9 +16,11 @@
 //! | [`spill`] | the memory budget |
 //! | [`backfill`] | values of the past, for new views and after late signals |
 //! | [`golden`] | cases of signals and expected values, run in every way |
+//! | [`arroyo`] | the views on Arroyo: their SQL, deployed; tiles taken into history |
 //! | [`sizes`] | how large entities are in a checkpoint |
 //! | [`metrics`] | names of what is measured |
 
+pub mod arroyo;
 pub mod backfill;
 pub mod checkpoint;
 pub mod decode;

@@ -27,6 +27,7 @@ use crate::{
     error::FeatureError,
     events::Timeline,
     kernel::Kernel,
+    tiles::Tiling,
     value::{Value, ValueType},
 };
 pub use parse::{Definition, OnDemandDefinition};
@@ -75,6 +76,8 @@ pub struct View {
     pub name: Arc<str>,
     /// How the events of its entities lie in memory.
     pub layout: Layout,
+    /// How it is computed from tiles of a minute, or why it cannot be.
+    pub tiling: Result<Tiling, String>,
     pub(crate) kernel: Kernel,
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct SelectPlan {
     /// WHERE, all conditions of which must hold.
     pub filters: Vec<Arc<dyn PhysicalExpr>>,
     pub aggregates: Vec<Aggregate>,
+    /// The same as written, types resolved: what another engine is told.
+    pub calls: Vec<AggregateFunction>,
     /// Whether an aggregate looks at the order of events.
     pub ordered: bool,
     /// Whether an output changes with every instant.
@@ -176,8 +178,12 @@ impl TakeApart<'_> {
         }
 
         let mut aggregates = Vec::new();
+        let mut calls = Vec::new();
         let mut ordered = false;
         for e in &aggregate.aggr_expr {
+            if let Expr::AggregateFunction(call) = e.clone().unalias() {
+                calls.push(call);
+            }
             let (e, by_time) =
                 self.aggregate(&self.with_zone(e.clone(), &source.joined)?, &source.joined, &order)?;
             ordered |= by_time;
@@ -219,7 +225,7 @@ impl TakeApart<'_> {
             return self.refuse("the SELECT has no feature; add an aggregate such as count(*) AS n");
         }
         let results = Arc::new(results_df.as_arrow().clone());
-        Ok(SelectPlan { source, zone, filters, aggregates, ordered, ages, outputs, results })
+        Ok(SelectPlan { source, zone, filters, aggregates, calls, ordered, ages, outputs, results })
     }
 
     /// Schema of the aggregates' results: the aggregate node's without its group column, then the instant and
