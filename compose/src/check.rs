@@ -1,7 +1,7 @@
 //! `kairos check`: the settings, and every backend opened once.
 
 use crate::{
-    clock, config,
+    clock, commands, config,
     config::Settings,
     error::{Error, Result},
     parts,
@@ -9,7 +9,7 @@ use crate::{
 
 /// Checks everything and tells each finding; an error when something is wrong.
 pub fn run(settings: &Settings) -> Result<()> {
-    let findings = [
+    let mut findings = vec![
         ("settings", Ok("read and in range".to_owned())),
         ("signals", catalogue(settings)),
         ("udfs", functions(settings)),
@@ -20,6 +20,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         ("log", log(settings)),
         ("history", history(settings)),
     ];
+    findings.extend(commands::arroyo::check(settings).map(|finding| ("arroyo", finding)));
     let mut wrong = 0;
     for (part, finding) in findings {
         match finding {

@@ -63,6 +63,9 @@ pub enum Command {
     /// Functions of your own for feature views, in Rust
     #[command(subcommand)]
     Udf(commands::udf::UdfCommand),
+    /// Feature views on Arroyo: their SQL, deployed and looked at
+    #[command(subcommand)]
+    Arroyo(commands::arroyo::ArroyoCommand),
     /// Policies and their snapshots
     #[command(subcommand)]
     Policy(commands::policy::PolicyCommand),
@@ -123,6 +126,10 @@ mod tests {
             "features join --table impressions --output out.parquet --feature work@0123.n_1h",
             "features explain stress.reports_7d --json",
             "policy list",
+            "arroyo export --out dir task_activity stress",
+            "arroyo deploy",
+            "arroyo status --json",
+            "arroyo stop stress",
             "evaluate --json --seed 3",
             "evaluate --logs rows.jsonl --policy linucb --html report.html",
             "evaluate --logs rows.jsonl --clip inf --switch 5 --folds 3 --resamples 500",

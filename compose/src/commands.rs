@@ -1,5 +1,6 @@
 //! The smaller commands, one module each.
 
+pub mod arroyo;
 pub mod bandit;
 pub mod evaluate;
 pub mod explain;

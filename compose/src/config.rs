@@ -2,6 +2,7 @@
 //!
 //! A setting is plain data here; living parts are made from it elsewhere. Secrets never stand in flags.
 
+mod arroyo;
 mod check;
 mod load;
 mod log;
@@ -14,6 +15,7 @@ use ingest::{admit::FutureTimes, catalogue::UnknownFields};
 use scorer::ScorerConfig;
 use serde::{Deserialize, Serialize};
 
+pub use arroyo::Arroyo;
 pub use check::{address, loopback_unless_keyed};
 pub use load::load;
 pub use log::LogStore;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub tips: Tips,
     /// The stream job.
     pub stream: Stream,
+    /// Feature views on Arroyo.
+    pub arroyo: Arroyo,
     /// Samples compared with the views' SQL.
     pub verify: Verify,
     /// How tips are chosen and learned.

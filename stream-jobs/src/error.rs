@@ -35,6 +35,12 @@ pub enum JobError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Arroyo refuses what it was asked, or cannot be asked so.
+    #[error("{0}")]
+    Arroyo(String),
+    /// Arroyo does not answer; trying again may help.
+    #[error("{0}")]
+    ArroyoAway(String),
     /// A golden case cannot be read or run.
     #[error("{0}")]
     Case(String),

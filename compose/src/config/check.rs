@@ -78,6 +78,7 @@ pub fn check(settings: &Settings) -> Result<()> {
             )));
         }
     }
+    settings.arroyo.check()?;
     settings.scorer.check().map_err(|e| Error::Setting(e.to_string()))
 }
 

@@ -33,7 +33,7 @@ impl Kernel {
         for (a, merge) in self.aggregations.iter().zip(merges) {
             let mut values = Vec::with_capacity(windows.len());
             for tiles in windows {
-                values.push(self.from_tiles(a, merge, cells, tiles).map_err(self.wrong())?);
+                values.push(self.over_tiles(a, merge, cells, tiles).map_err(self.wrong())?);
             }
             let column = ScalarValue::iter_to_array(values).map_err(self.wrong())?;
             results.push(cast(&column, a.expr.field().data_type()).map_err(|e| self.wrong()(e.into()))?);
@@ -41,7 +41,7 @@ impl Kernel {
         self.finish(results, &vec![Some(at); windows.len()], &vec![None; windows.len()])
     }
 
-    fn from_tiles(
+    fn over_tiles(
         &self,
         a: &Aggregation,
         merge: &Merge,

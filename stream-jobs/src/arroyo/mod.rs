@@ -6,7 +6,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`sql`] | the SQL of a view |
+//! | `client` | Arroyo's REST interface (feature `arroyo`) |
+//! | `deploy` | views deployed, looked at, stopped (feature `arroyo`) |
 
+#[cfg(feature = "arroyo")]
+pub mod client;
+#[cfg(feature = "arroyo")]
+pub mod deploy;
 pub mod sql;
 
 use features::{Functions, View, udf::Kind};

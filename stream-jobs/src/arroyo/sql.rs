@@ -18,6 +18,9 @@ use super::{Places, Redis, Refusal};
 
 /// The window of a tile, as Arroyo writes it.
 pub const TUMBLE: &str = "tumble(INTERVAL '1 minute')";
+/// The longest name of a topic in Fluvio.
+const MAX_TOPIC: usize = 63;
+
 /// Where the online reader looks for the tiles of a view; the entity follows.
 pub fn redis_prefix(view: &str) -> String {
     format!("kairos:tiles:{view}:")
@@ -38,6 +41,16 @@ pub(super) fn statements(view: &View, catalogue: &Catalogue, places: &Places) ->
     let query = tiles_query(view, catalogue)?;
     let tiling = view.tiling.as_ref().map_err(|reason| refusal(view, reason.clone()))?;
     let name = &view.name;
+    let topic = tiles_topic(&places.topic_prefix, name);
+    if topic.len() > MAX_TOPIC {
+        return Err(refusal(
+            view,
+            format!(
+                "the topic of its tiles would be {topic}, of more than {MAX_TOPIC} letters; \
+                                          give it a shorter name"
+            ),
+        ));
+    }
     let mut sql = format!(
         "-- Tiles of the feature view {name}, version {}. Made by `kairos arroyo export`.\n\n",
         view.version_text
@@ -59,13 +72,13 @@ pub(super) fn statements(view: &View, catalogue: &Catalogue, places: &Places) ->
         ("format", "json".to_owned()),
     ];
     sql += &sink(REDIS, tiling, hash);
-    let topic = [
+    let stream = [
         ("connector", "fluvio".to_owned()),
         ("type", "sink".to_owned()),
-        ("topic", tiles_topic(&places.topic_prefix, name)),
+        ("topic", topic),
         ("format", "json".to_owned()),
     ];
-    sql += &sink(TOPIC, tiling, topic.into_iter().chain(fluvio));
+    sql += &sink(TOPIC, tiling, stream.into_iter().chain(fluvio));
     for table in [REDIS, TOPIC] {
         let _ = write!(sql, "\nINSERT INTO {table}\n{query};\n");
     }

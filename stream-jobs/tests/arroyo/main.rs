@@ -1,7 +1,11 @@
 //! What Arroyo is told, and what its rows mean, without an Arroyo.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "arroyo")]
+mod rest;
 mod sql_engine;
+#[cfg(feature = "arroyo")]
+mod stand_in;
 
 use std::{path::Path, sync::Arc};
 
@@ -287,7 +291,7 @@ fn records(catalogue: &Catalogue, signals: &[(u8, &str, Millis, Json)]) -> Vec<R
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn tiles_merge_into_what_the_sql_means(
