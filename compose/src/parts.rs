@@ -236,7 +236,8 @@ pub fn tips(settings: &Settings) -> Result<TipCatalogue> {
 
 /// The history.
 pub fn history(settings: &Settings, clock: Clock) -> Result<Arc<dyn OfflineStore>> {
-    offline::open(&settings.history.url, &settings.data.dir, clock).map_err(broken("history"))
+    offline::open(&offline::HistoryOptions::new(&settings.history.url, &settings.data.dir, clock))
+        .map_err(broken("history"))
 }
 
 /// The keys, where there is a file of them.

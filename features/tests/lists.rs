@@ -66,7 +66,9 @@ fn lists_come_back_from_history_and_from_the_past() {
 
     let dir = tempfile::tempdir().unwrap();
     let clock: ingest::Clock = Arc::new(|| AT);
-    let history = offline::open("embedded:", dir.path(), clock.clone()).unwrap();
+    let history =
+        offline::open(&features::offline::HistoryOptions::new("embedded:", dir.path(), clock.clone()))
+            .unwrap();
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(vec!["ada", "nobody"])),
         Arc::new(TimestampMillisecondArray::from(vec![AT; 2]).with_timezone("+00:00")),
@@ -81,7 +83,8 @@ fn lists_come_back_from_history_and_from_the_past() {
     history.flush(&position).unwrap();
     drop(history);
 
-    let history = offline::open("embedded:", dir.path(), clock).unwrap();
+    let history =
+        offline::open(&features::offline::HistoryOptions::new("embedded:", dir.path(), clock)).unwrap();
     let found = history.scan(&view.history_table(), &ScanFilter::default()).unwrap();
     let found = arrow::compute::concat_batches(found[0].schema_ref(), &found).unwrap();
     let subjects = found.column(0).as_string::<i32>();

@@ -350,18 +350,57 @@ impl Place for Parquet {
     }
 }
 
+/// ClickHouse, with a database of its own.
+#[cfg(feature = "clickhouse")]
+struct ClickHouse {
+    database: offline::clickhouse::Database,
+    dir: tempfile::TempDir,
+    /// How long batches stay on local disk.
+    batch_time: Duration,
+}
+
+#[cfg(feature = "clickhouse")]
+impl ClickHouse {
+    fn after(batch_time: Duration) -> Option<Self> {
+        let database = offline::clickhouse::database()?;
+        Some(ClickHouse { database, dir: tempfile::tempdir().unwrap(), batch_time })
+    }
+}
+
+#[cfg(feature = "clickhouse")]
+impl Place for ClickHouse {
+    fn open(&self) -> Arc<dyn OfflineStore> {
+        Arc::new(offline::clickhouse::open(&self.database.url, self.dir.path(), self.batch_time))
+    }
+}
+
 macro_rules! suite {
-    ($backend:ident: $place:expr => $($case:ident),* $(,)?) => {
+    ($($(#[$when:meta])* $backend:ident: $place:expr;)* => $cases:tt) => {
+        $(suite!(@one $(#[$when])* $backend: $place => $cases);)*
+    };
+    (@one $(#[$when:meta])* $backend:ident: $place:expr => ($($case:ident),* $(,)?)) => {
+        $(#[$when])*
         mod $backend {
+            #[allow(unused_imports)]
+            use std::time::Duration;
             $(#[test]
             fn $case() {
-                super::$case(&$place);
+                // Without a server the test has said so.
+                if let Some(place) = $place {
+                    super::$case(&place);
+                }
             })*
         }
     };
 }
 
-suite!(parquet: super::Parquet { dir: tempfile::tempdir().unwrap(), clock: super::TestClock::default() } =>
+suite!(
+    parquet: Some(super::Parquet { dir: tempfile::tempdir().unwrap(), clock: super::TestClock::default() });
+    #[cfg(feature = "clickhouse")]
+    clickhouse_sends_at_once: super::ClickHouse::after(Duration::ZERO);
+    #[cfg(feature = "clickhouse")]
+    clickhouse_spools: super::ClickHouse::after(Duration::from_secs(3_600));
+    => (
     reads_its_own_appends,
     only_what_was_sealed_and_persisted_survives,
     a_replay_changes_nothing,
@@ -376,4 +415,5 @@ suite!(parquet: super::Parquet { dir: tempfile::tempdir().unwrap(), clock: super
     of_values_written_twice_the_newest_counts,
     tables_are_renamed_and_dropped_whole,
     what_cannot_be_stored_is_refused,
+    )
 );

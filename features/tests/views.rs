@@ -227,7 +227,8 @@ fn on_demand_features_are_computed_at_the_read() {
     let store = features::FeatureStore::new(
         std::sync::Arc::new(registry),
         features::online::open("embedded:", &features::online::OnlineOptions::new(1)).unwrap(),
-        features::offline::open("embedded:", dir.path(), clock).unwrap(),
+        features::offline::open(&features::offline::HistoryOptions::new("embedded:", dir.path(), clock))
+            .unwrap(),
         features::Applied::default(),
     );
     let wanted = [Value::Text("idle".into()), Value::Int(0), Value::Int(30), Value::Time(77)];

@@ -174,7 +174,8 @@ fn feature_read(c: &mut Criterion) {
     let (catalogue, registry) = setup();
     let dir = tempfile::tempdir().unwrap();
     let online = Arc::new(online::embedded::EmbeddedOnline::new(registry.views().len()));
-    let history = offline::open("embedded:", dir.path(), Arc::new(|| 0)).unwrap();
+    let history =
+        offline::open(&offline::HistoryOptions::new("embedded:", dir.path(), Arc::new(|| 0))).unwrap();
     let store = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
     let mut shard = Shard::new(0, registry.views());
     for batch in batches(&catalogue, 200_000, 20_000) {

@@ -174,7 +174,8 @@ fn large() {
     let (_, registry, signals) = setup(&select("1 HOUR, 7 DAYS, 30 DAYS"));
     let dir = tempfile::tempdir().unwrap();
     let online = Arc::new(online::embedded::EmbeddedOnline::new(1));
-    let history = offline::open("embedded:", dir.path(), Arc::new(|| 0)).unwrap();
+    let history =
+        offline::open(&offline::HistoryOptions::new("embedded:", dir.path(), Arc::new(|| 0))).unwrap();
     let store = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
     let mut shard = Shard::new(0, registry.views());
     let time = |i: u64| START + (i as i64) * 29 * DAY / COUNT as i64;

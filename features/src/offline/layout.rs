@@ -16,6 +16,9 @@ use super::HistoryError;
 /// Rows of a table with `written` replace one another: of those of one entity and time only the newest counts
 /// (the last by `written`, then by place). Every read gives that one; the others go when files are merged.
 ///
+/// A backend on a database tells rows apart by their [identity](Layout::identity): a row that comes again takes the
+/// place of the first.
+///
 /// A row is the effect of the log record at its place. NULL there means that no one record brought it: such
 /// a row is never skipped as a repeat, and any `max_position` sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +80,19 @@ impl Layout {
         Ok(Layout { entity, time, has_place, replaces, order })
     }
 
+    /// Columns by which a row is known again: of a signal entity, time, `source` and `id`; of rows that replace one
+    /// another entity and time; of others all of [`order`](Self::order).
+    pub fn identity(&self) -> Vec<String> {
+        let of_signal = self.order.iter().any(|c| c == "source");
+        let beyond: &[&str] = match (of_signal, self.replaces) {
+            (true, _) => &["partition", "offset"],
+            (false, true) => &["written", "partition", "offset"],
+            (false, false) => &[],
+        };
+        let key = [&self.entity, &self.time];
+        self.order.iter().filter(|c| key.contains(c) || !beyond.contains(&c.as_str())).cloned().collect()
+    }
+
     /// A table's name becomes part of file names.
     pub fn check_name(table: &str) -> Result<(), HistoryError> {
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -116,6 +132,7 @@ mod tests {
         let layout = Layout::of("t", &schema).unwrap();
         assert_eq!(layout.order, ["subject", "time", "source", "id", "partition", "offset"]);
         assert!(layout.has_place);
+        assert_eq!(layout.identity(), ["subject", "time", "source", "id"]);
     }
 
     #[test]

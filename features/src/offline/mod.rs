@@ -10,20 +10,32 @@
 //! | [`schema`] | add-only growth of a table's columns |
 //! | [`filter`] | what to read of a table |
 //! | [`metrics`] | what it tells about itself |
+//! | [`options`] | how history is opened |
+//! | `buffer` | rows that are not durable yet |
+//! | `merge` | sorted inputs into one |
+//! | `newest` | of rows that say the same thing, the last |
 //! | [`parquet`] | the embedded backend: sorted Parquet files under one manifest |
+//! | `clickhouse` | tables of a ClickHouse server, with a spool on local disk before it |
 
+mod buffer;
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 pub mod filter;
 pub mod layout;
+mod merge;
 pub mod metrics;
+mod newest;
+pub mod options;
 pub mod parquet;
 pub mod schema;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
-use ingest::{Clock, Millis, log::Position};
+use ingest::{Millis, log::Position};
 
 pub use filter::ScanFilter;
+pub use options::{HistoryOptions, Secret, ServerOptions};
 pub use parquet::{Options, ParquetHistory};
 
 /// Batches one after the other, each non-empty, all of one schema.
@@ -118,21 +130,51 @@ pub trait OfflineStore: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Makes room for tables ahead of their first row, so that others find them. They stay unknown to
+    /// [`tables`](Self::tables) and [`schema`](Self::schema) until they have one.
+    fn ensure(&self, _tables: &[Declared]) -> Result<(), HistoryError> {
+        Ok(())
+    }
+
+    /// Waits until other processes can read what is durable, at most so long.
+    fn deliver(&self, _within: Duration) -> Result<(), HistoryError> {
+        Ok(())
+    }
+
     /// A bounded piece of tidying up, meant for a thread of its own; `true` if there may be more to do.
     fn compact_step(&self) -> Result<bool, HistoryError> {
         Ok(false)
     }
 }
 
-/// Opens the history that `url` names: `embedded:` keeps it in `history` under the data directory.
-pub fn open(url: &str, data_dir: &Path, clock: Clock) -> Result<Arc<dyn OfflineStore>, HistoryError> {
-    match url.split_once(':') {
+/// A table that is to be there ahead of its rows.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// Its name.
+    pub table: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The type of the signals in it; `None` for tables of other rows.
+    pub signal: Option<String>,
+}
+
+/// Opens the history that [`HistoryOptions::url`] names: `embedded:` keeps it in `history` under the data directory,
+/// `http://host:8123/database` in ClickHouse.
+pub fn open(options: &HistoryOptions) -> Result<Arc<dyn OfflineStore>, HistoryError> {
+    match options.url.split_once(':') {
         Some(("embedded", "")) => {
-            Ok(Arc::new(ParquetHistory::open(&data_dir.join("history"), Options::new(clock))?))
+            let (dir, clock) = (options.data_dir.join("history"), Options::new(options.clock.clone()));
+            Ok(match options.read_only {
+                true => Arc::new(ParquetHistory::open_read_only(&dir, clock)?),
+                false => Arc::new(ParquetHistory::open(&dir, clock)?),
+            })
         }
-        _ => Err(HistoryError::Refused(format!(
-            "`history.url` is `{url}`, which names no store of this build; write `embedded:` for Parquet files in \
-             the data directory"
+        #[cfg(feature = "clickhouse")]
+        Some(("http" | "https", _)) => Ok(Arc::new(clickhouse::ClickHouseHistory::open(options)?)),
+        scheme => Err(HistoryError::Refused(format!(
+            "`history.url` begins with `{}:`, which names no store of this build; write `embedded:` for Parquet files \
+             in the data directory, or `http://host:8123/kairos` for ClickHouse in a build that has it",
+            scheme.map_or("", |(scheme, _)| scheme)
         ))),
     }
 }

@@ -9,7 +9,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 
-use super::HistoryError;
+use super::{HistoryError, ScanFilter};
 
 /// All columns of `old`, in their order, then what `new` adds. A column that only one side has may be NULL.
 /// Refused when a column changed its type.
@@ -116,6 +116,25 @@ fn adapt_struct(array: &StructArray, fields: &Fields) -> Result<StructArray, Arr
         })
         .collect::<Result<Vec<_>, _>>()?;
     StructArray::try_new_with_length(fields.clone(), children, array.nulls().cloned(), array.len())
+}
+
+/// The columns a filter asks for, in its order.
+pub(crate) fn projected(
+    table: &str,
+    schema: &SchemaRef,
+    filter: &ScanFilter,
+) -> Result<SchemaRef, HistoryError> {
+    let Some(columns) = &filter.columns else { return Ok(schema.clone()) };
+    let field = |name: &String| {
+        schema.field_with_name(name).cloned().map_err(|_| {
+            let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            HistoryError::Refused(format!(
+                "table `{table}` has no column `{name}`; it has {}",
+                known.join(", ")
+            ))
+        })
+    };
+    Ok(Arc::new(Schema::new(columns.iter().map(field).collect::<Result<Vec<_>, _>>()?)))
 }
 
 #[cfg(test)]

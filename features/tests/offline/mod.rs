@@ -1,6 +1,9 @@
 //! Rows for tests of history: a small table, batches of it, and what a store should answer.
 #![allow(dead_code)]
 
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
+
 use std::{
     path::Path,
     sync::{

@@ -65,7 +65,8 @@ impl Engine {
     ) -> Result<Engine, JobError> {
         let clock: ingest::Clock = Arc::new(|| 0);
         let online = online::open("embedded:", &OnlineOptions::new(registry.views().len()))?;
-        let history = offline::open("embedded:", &dir, clock.clone())?;
+        let history =
+            offline::open(&features::offline::HistoryOptions::new("embedded:", &dir, clock.clone()))?;
         let features = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
         let options = JobOptions { memory_budget, ..JobOptions::new(dir.join("state.redb")) };
         let job = Job::open(log.clone(), catalogue.clone(), &features, online, clock, options)?;

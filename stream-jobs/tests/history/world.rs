@@ -109,7 +109,9 @@ impl World {
         let options = LogOptions { partitions: 2, ..LogOptions::default() };
         let log = Arc::new(EmbeddedLog::open(&self.dir.join("log"), options).unwrap());
         let online = online::open("embedded:", &online::OnlineOptions::new(registry.views().len())).unwrap();
-        let history = offline::open("embedded:", &self.dir, clock.clone()).unwrap();
+        let history =
+            offline::open(&features::offline::HistoryOptions::new("embedded:", &self.dir, clock.clone()))
+                .unwrap();
         Versions::of(&self.dir).settle(&registry, &*history).unwrap();
         let features = FeatureStore::new(registry.clone(), online.clone(), history, Applied::default());
         let options = JobOptions::new(self.dir.join("state.redb"));

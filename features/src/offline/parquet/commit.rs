@@ -10,11 +10,10 @@ use super::{
     HistoryError, ParquetHistory, State,
     disk::Disk,
     manifest::{DataFile, Manifest, Replacing, Table},
-    merge::sorted,
     mismatch,
     writer::write_file,
 };
-use crate::offline::{layout::Layout, metrics};
+use crate::offline::{layout::Layout, merge::sorted, metrics};
 
 /// Replaces the manifest, whatever stage an error belongs to.
 pub(super) fn replace_manifest(manifest: &Manifest, disk: &Disk) -> Result<(), HistoryError> {

@@ -8,12 +8,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     HistoryError, ParquetHistory,
     manifest::{DataFile, Manifest, Replaced, Table, bad_file},
-    merge::merge,
-    newest::newest,
     reader::{OpenError, open_file},
     writer::write_file,
 };
-use crate::offline::{ScanFilter, filter::RowTest, layout::Layout};
+use crate::offline::{ScanFilter, filter::RowTest, layout::Layout, merge::merge, newest::newest};
 
 /// So many files of like size are merged into one.
 const FAN_IN: usize = 4;

@@ -9,22 +9,17 @@
 //! |---|---|
 //! | [`disk`] | every change to a file |
 //! | `manifest` | what history consists of |
-//! | `buffer` | rows that are not in files yet |
 //! | `writer`, `reader` | one file |
 //! | `read` | tables: their files and their buffered rows together |
-//! | `merge` | sorted inputs into one |
-//! | `newest` | of rows that replace one another, the newest |
 //! | `commit` | flush, and the replacement of the manifest |
 //! | `maintain` | compaction, erasure, retention |
 //! | `tables` | whole tables renamed, dropped, sized up |
 
-mod buffer;
 mod commit;
 pub mod disk;
 mod maintain;
 mod manifest;
-mod merge;
-mod newest;
+
 mod read;
 mod reader;
 mod tables;
@@ -46,8 +41,8 @@ use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use ingest::{Clock, Millis, log::Position};
 use parking_lot::Mutex;
 
-use self::{buffer::Buffer, disk::Disk, manifest::Manifest};
-use super::{BatchStream, HistoryError, OfflineStore, ScanFilter};
+use self::{disk::Disk, manifest::Manifest};
+use super::{BatchStream, HistoryError, OfflineStore, ScanFilter, buffer::Buffer};
 
 /// How the store behaves; the defaults suit a running system.
 #[derive(Clone)]

@@ -10,12 +10,18 @@ use arrow::{
 use super::{
     HistoryError, ParquetHistory,
     manifest::Manifest,
-    merge, mismatch,
-    newest::newest,
+    mismatch,
     reader::{OpenError, open_file},
     stamp,
 };
-use crate::offline::{BatchStream, ScanFilter, filter::RowTest, layout::Layout, schema::adapt};
+use crate::offline::{
+    BatchStream, ScanFilter,
+    filter::RowTest,
+    layout::Layout,
+    merge,
+    newest::newest,
+    schema::{adapt, projected},
+};
 
 /// What a read sees of one table.
 pub(super) struct View {
@@ -142,19 +148,4 @@ impl ParquetHistory {
         })?;
         Ok(stream.unwrap_or_else(|| Box::new(std::iter::empty())))
     }
-}
-
-/// The columns a filter asks for, in its order.
-fn projected(table: &str, schema: &SchemaRef, filter: &ScanFilter) -> Result<SchemaRef, HistoryError> {
-    let Some(columns) = &filter.columns else { return Ok(schema.clone()) };
-    let field = |name: &String| {
-        schema.field_with_name(name).cloned().map_err(|_| {
-            let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            HistoryError::Refused(format!(
-                "table `{table}` has no column `{name}`; it has {}",
-                known.join(", ")
-            ))
-        })
-    };
-    Ok(Arc::new(Schema::new(columns.iter().map(field).collect::<Result<Vec<_>, _>>()?)))
 }

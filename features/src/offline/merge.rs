@@ -11,8 +11,7 @@ use arrow::{
     row::{OwnedRow, RowConverter, Rows, SortField},
 };
 
-use super::HistoryError;
-use crate::offline::{BatchStream, layout::Layout, schema::adapt};
+use super::{BatchStream, HistoryError, layout::Layout, schema::adapt};
 
 /// Rows of a merged batch.
 const BATCH: usize = 8_192;
@@ -37,7 +36,7 @@ impl Keys {
 }
 
 /// All rows as one batch of `schema`, ordered by [`Layout::order`].
-pub(super) fn sorted(
+pub(crate) fn sorted(
     batches: &[RecordBatch],
     schema: &SchemaRef,
     layout: &Layout,
@@ -56,7 +55,7 @@ pub(super) fn sorted(
 }
 
 /// Merges inputs that are ordered by [`Layout::order`], all of one schema that holds those columns.
-pub(super) fn merge(
+pub(crate) fn merge(
     mut inputs: Vec<BatchStream>,
     schema: &SchemaRef,
     layout: &Layout,

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::{compute::concat_batches, datatypes::SchemaRef, error::ArrowError, record_batch::RecordBatch};
 use ingest::log::Position;
 
-use super::HistoryError;
-use crate::offline::{
+use super::{
+    HistoryError,
     filter::{RowTest, not_below, reach},
     layout::Layout,
     schema::merge,
@@ -17,11 +17,11 @@ const SMALL: usize = 8_192;
 /// … so many of about one size at a time, so that a row is copied a few times only.
 const TOGETHER: usize = 8;
 
-pub(super) type Tables = BTreeMap<String, Rows>;
+pub(crate) type Tables = BTreeMap<String, Rows>;
 
 /// Rows of one table.
 #[derive(Clone, Default)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     pub batches: Vec<RecordBatch>,
     bytes: usize,
 }
@@ -64,7 +64,7 @@ fn size_class(batch: &RecordBatch) -> u32 {
 
 /// Everything appended and not yet durable.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     /// Rows tied to a position, oldest first.
     sealed: Vec<Sealed>,
     /// Rows appended since.
@@ -79,7 +79,7 @@ pub(super) struct Buffer {
 
 /// Rows that become durable together.
 #[derive(Clone)]
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     pub position: Position,
     pub tables: Arc<Tables>,
 }
