@@ -45,6 +45,9 @@ pub struct BenchArgs {
     /// Seconds for each side of each comparison
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
+    /// Signals a second that come in beside those that `freshness` measures
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub load: u32,
     /// What `stream` is measured with
     #[command(flatten)]
     pub stream: stream::StreamArgs,
@@ -104,7 +107,10 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
             subject.settle().await?;
             figures.extend(match what {
                 What::Ingest => ingest::measure(&subject, seconds).await?,
-                What::Freshness => freshness::measure(&subject, seconds).await?,
+                What::Freshness => {
+                    let servers = subject.features.online().resident().is_none();
+                    freshness::measure(&subject, seconds, arguments.load, servers).await?
+                }
                 What::Recommend => recommend::measure(&subject, seconds).await?,
                 What::Features => reads::measure(&subject, seconds).await?,
                 What::Stream | What::Curve | What::Entity | What::State => Vec::new(),

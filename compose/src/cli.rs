@@ -143,6 +143,7 @@ mod tests {
             "keys new phone --scope ingest --scope read",
             "log copy --from kairos-data",
             "users erase ada --yes",
+            "bench freshness --load 20000",
             "bench ingest stream --stream-signals 10 --rows d --reference python --json",
             "bench state curve entity --state-signals 10 --curve-signals 10",
         ] {
