@@ -44,10 +44,12 @@ impl Ends {
                 Ok(true) => still = 0,
                 Ok(false) => still = (still + 1).min(STILL),
                 Err(trouble) => {
+                    *self.shared.away.lock() = Some(trouble.clone());
                     backoff.pause(&trouble).await;
                     continue;
                 }
             }
+            *self.shared.away.lock() = None;
             backoff.reset();
             tokio::time::sleep(if still < STILL { MOVING } else { RESTING }).await;
         }

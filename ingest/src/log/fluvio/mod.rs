@@ -218,6 +218,12 @@ impl Log for FluvioLog {
         Ok(0)
     }
 
+    /// As of the last look at the ends of the topics, a moment ago.
+    fn reachable(&self) -> Result<(), LogError> {
+        let shared = &self.engine.shared;
+        shared.away.lock().as_ref().map_or(Ok(()), |trouble| Err(shared.unavailable(trouble)))
+    }
+
     /// Fluvio does that by itself, by what each topic was made with.
     async fn enforce_retention(&self, _now: Millis) -> Result<u64, LogError> {
         Ok(0)

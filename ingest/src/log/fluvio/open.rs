@@ -57,6 +57,7 @@ pub fn open(url: &str, options: LogOptions) -> Result<FluvioLog, LogError> {
         consumers: state("consumers", 1),
         commits: parking_lot::Mutex::new(Commits::default()),
         erased: parking_lot::RwLock::new(Erased::default()),
+        away: parking_lot::Mutex::new(None),
         told: false.into(),
         options,
         catalogue,

@@ -33,6 +33,8 @@ pub struct Shared {
     pub consumers: TopicState,
     pub commits: Mutex<Commits>,
     pub erased: RwLock<Erased>,
+    /// Why the cluster did not answer when it was last asked; nothing if it did.
+    pub away: Mutex<Option<Trouble>>,
     /// Whether it was told that an object is no record.
     pub told: AtomicBool,
 }
