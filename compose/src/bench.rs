@@ -11,12 +11,15 @@
 //! | [`subject`] | the program under test |
 //! | [`rows`] | signals as Arrow batches |
 //! | [`batch`] | the same features as one batch elsewhere |
+//! | `fluvio` | the log on a cluster |
 //! | [`ingest`], [`freshness`], [`recommend`], [`reads`], [`stream`], [`curve`], [`state`] | what is measured |
 
 mod bare;
 mod batch;
 mod curve;
 mod figures;
+#[cfg(feature = "fluvio")]
+mod fluvio;
 mod freshness;
 mod ingest;
 mod load;
@@ -81,12 +84,14 @@ pub enum What {
     Entity,
     /// Checkpoints and recovery of a large state
     State,
+    /// The log on the Fluvio cluster that `log.url` names, beside the client's own producer and consumer
+    Fluvio,
 }
 
 impl What {
     /// Whether it is measured on a program that runs.
     fn needs_server(self) -> bool {
-        !matches!(self, What::Stream | What::Curve | What::Entity | What::State)
+        !matches!(self, What::Stream | What::Curve | What::Entity | What::State | What::Fluvio)
     }
 }
 
@@ -113,7 +118,7 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
                 }
                 What::Recommend => recommend::measure(&subject, seconds).await?,
                 What::Features => reads::measure(&subject, seconds).await?,
-                What::Stream | What::Curve | What::Entity | What::State => Vec::new(),
+                What::Stream | What::Curve | What::Entity | What::State | What::Fluvio => Vec::new(),
             });
         }
         subject.stop().await?;
@@ -130,7 +135,22 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     if what.contains(&What::State) {
         figures.extend(state::measure(&settings, arguments.state_signals).await?);
     }
+    if what.contains(&What::Fluvio)
+        && (!arguments.what.is_empty() || settings.log.url.starts_with("fluvio://"))
+    {
+        figures.extend(on_fluvio(&settings).await?);
+    }
     print(&figures, arguments.json)
+}
+
+#[cfg(feature = "fluvio")]
+async fn on_fluvio(settings: &Settings) -> Result<Vec<Figure>> {
+    fluvio::measure(settings).await
+}
+
+#[cfg(not(feature = "fluvio"))]
+async fn on_fluvio(_: &Settings) -> Result<Vec<Figure>> {
+    Err(Error::Setting("bench fluvio: this build has no Fluvio backend (cargo feature `fluvio`)".into()))
 }
 
 fn print(figures: &[Figure], json: bool) -> Result<()> {
