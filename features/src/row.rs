@@ -172,6 +172,11 @@ fn boxed(contexts: Contexts) -> Option<Box<Contexts>> {
     (!contexts.is_empty()).then(|| Box::new(contexts))
 }
 
+/// The view version of the bytes of a row; `None` if they are of no row of this format.
+pub fn version_in(bytes: &[u8]) -> Option<u64> {
+    Front::read(bytes).map(|(front, _)| front.header.version)
+}
+
 /// The node pieces that the head of a row names; `None` if the bytes are no head of this format.
 pub fn pieces_named(head: &[u8]) -> Option<Vec<PieceId>> {
     Front::read(head).and_then(|(_, rest)| nodes_of(rest))

@@ -1,18 +1,19 @@
 //! The contract of [`features::online::OnlineStore`] as a suite; every backend runs it.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/rows.rs"]
+mod rows;
+
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array};
 use features::{
     FeatureError, Registry, Row, Value, View,
-    chunks::{Layout, Tree},
     events::Timeline,
     online::{self, OnlineOptions, OnlineRow, OnlineStore},
-    row::RowHeader,
 };
 use ingest::{catalogue::Catalogue, log::Position};
 use proptest::prelude::*;
+use rows::row_of;
 
 const TWO: &str = "CREATE FEATURE VIEW a ENTITY u WINDOWS (1 DAY) AS SELECT subject AS u, count(*) AS n FROM task_completed GROUP BY u;
     CREATE FEATURE VIEW b ENTITY u WINDOWS (1 DAY) AS SELECT subject AS u, sum(minutes) AS n FROM task_completed GROUP BY u;";
@@ -23,20 +24,12 @@ fn views() -> Vec<Arc<View>> {
 }
 
 fn row(version: u64, offset: u64, value: i64) -> Arc<Row> {
-    of("ada", version, offset, value)
-}
-
-fn of(entity: &str, version: u64, offset: u64, value: i64) -> Arc<Row> {
-    let header = RowHeader { version, partition: 0, next_offset: offset, from: 0, until: 10, newest: 0 };
-    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![value]))];
-    let layout = Layout { chunk: 2, ..Layout::default() };
-    let mut events: Vec<_> = (0..value).map(|i| (i, &b"bytes"[..])).collect();
-    let events = Tree::default().insert(&mut events, i64::MIN, &layout, 0).unwrap();
-    Arc::new(Row::new(entity.into(), header, &columns, 0, events, &[]))
+    row_of("ada", version, offset, value)
 }
 
 /// What a store answers; it may need a runtime to wait in.
 fn wait<T>(answer: impl Future<Output = T>) -> T {
+    // A new one each time: a store must bear that those who ask come and go.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(answer)
 }
@@ -70,7 +63,7 @@ fn at(offset: u64) -> Position {
 
 /// Makes this process the writer, and the store whole.
 fn take_up(store: &dyn OnlineStore) {
-    store.claim(&[0]).unwrap();
+    store.claim("state", &[0]).unwrap();
     store.clear(&[0]).unwrap();
     store.advance(&at(0)).unwrap();
 }
@@ -78,9 +71,13 @@ fn take_up(store: &dyn OnlineStore) {
 fn conforms(store: &dyn OnlineStore) {
     let views = views();
     let [a, b] = &views[..] else { panic!("two views") };
-    assert_eq!(store.claim(&[0]).unwrap(), Position::default(), "nothing is whole before it was put");
+    assert_eq!(
+        store.claim("state", &[0]).unwrap(),
+        Position::default(),
+        "nothing is whole before it was put"
+    );
     take_up(store);
-    assert_eq!(store.claim(&[0]).unwrap(), at(0), "what is claimed can be claimed again");
+    assert_eq!(store.claim("state", &[0]).unwrap(), at(0), "what is claimed can be claimed again");
     assert_eq!(get(store, a, "ada"), None);
 
     // A row is read as it was put, under its view and entity alone.
@@ -117,7 +114,7 @@ fn conforms(store: &dyn OnlineStore) {
 
     // Any text names an entity.
     for entity in ["", "żółw 🐢", "a:b", "a\u{0}b", "*", "{1}"] {
-        let first = of(entity, a.version, 5, 1);
+        let first = row_of(entity, a.version, 5, 1);
         put(store, a, entity, Some(first.clone()));
         assert_eq!(get(store, a, entity), bytes(&first), "{entity:?}");
     }
@@ -138,7 +135,7 @@ fn conforms(store: &dyn OnlineStore) {
     assert_eq!(wait(store.entities(b)).unwrap().len(), 0);
 
     // Many rows are put whole, in one call.
-    let crowd = |i: usize| of(&format!("person {i}"), a.version, 8 + i as u64, 1 + (i % 3) as i64);
+    let crowd = |i: usize| row_of(&format!("person {i}"), a.version, 8 + i as u64, 1 + (i % 3) as i64);
     let rows = (0..1_000).map(crowd).map(|row| (row.entity.clone(), row));
     let rows = rows.map(|(entity, row)| OnlineRow { view: a.clone(), entity, row: Some(row) });
     store.put_many(rows.collect()).unwrap();
@@ -150,9 +147,10 @@ fn conforms(store: &dyn OnlineStore) {
 
     // A claim finds what is whole; what was cleared is not.
     store.advance(&at(2_000)).unwrap();
-    assert_eq!(store.claim(&[0]).unwrap(), at(2_000));
+    assert_eq!(store.claim("state", &[0]).unwrap(), at(2_000));
+    assert_eq!(store.claim("another", &[0]).unwrap(), Position::default(), "rows of another log say nothing");
+    assert_eq!(store.claim("state", &[0]).unwrap(), Position::default());
     store.clear(&[0]).unwrap();
-    assert_eq!(store.claim(&[0]).unwrap(), Position::default());
     store.advance(&at(9)).unwrap();
     assert_eq!((get(store, a, "a:b"), wait(store.entities(a)).unwrap().len()), (None, 0));
     assert_eq!(wait(store.applied()).unwrap().get(0), 9);
@@ -161,6 +159,14 @@ fn conforms(store: &dyn OnlineStore) {
 #[test]
 fn embedded_conforms() {
     conforms(&*online::open("embedded:", &OnlineOptions::new(2)).unwrap());
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn redis_conforms() {
+    let Some(server) = ingest::servers::redis() else { return };
+    let options = OnlineOptions { partitions: 1, prefix: "conformance".into(), ..OnlineOptions::new(2) };
+    conforms(&*online::open(&server.url, &options).unwrap());
 }
 
 #[test]

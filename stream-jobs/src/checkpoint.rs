@@ -46,6 +46,7 @@ const CACHE: usize = 64 << 20;
 pub struct Checkpoint {
     db: Arc<Database>,
     file: String,
+    id: String,
 }
 
 /// Rows changed, by view; `None` for those taken out.
@@ -103,7 +104,13 @@ impl Checkpoint {
                 builder.create_with_backend(watched).map_err(|e| failed(&file, e))?
             }
         };
-        Ok(Checkpoint { db: Arc::new(db), file })
+        let id = named(&db).map_err(|e| failed(&file, e))?;
+        Ok(Checkpoint { db: Arc::new(db), file, id })
+    }
+
+    /// What names this file among all that ever were.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Replaces the file by an empty one.
@@ -298,6 +305,25 @@ impl ChunkSource for SavedChunks {
             ))
         })
     }
+}
+
+/// The name of the file, given to it when it is opened first.
+fn named(db: &Database) -> Result<String, redb::Error> {
+    let read = db.begin_read()?;
+    match read.open_table(META) {
+        Ok(meta) => {
+            if let Some(id) = meta.get("id")? {
+                return Ok(id.value().to_owned());
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let id = format!("{:016x}", ahash::RandomState::new().hash_one("checkpoint"));
+    let write = db.begin_write()?;
+    write.open_table(META)?.insert("id", id.as_str())?;
+    write.commit()?;
+    Ok(id)
 }
 
 /// Makes the file under another name first: half of one is none, and would stop the next start.

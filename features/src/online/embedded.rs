@@ -19,7 +19,8 @@ type Shard = RwLock<RowTable>;
 pub struct EmbeddedOnline {
     views: Vec<[Shard; SHARDS]>,
     hasher: ahash::RandomState,
-    applied: RwLock<Position>,
+    /// What the rows come from, and how far they are.
+    applied: RwLock<(String, Position)>,
 }
 
 impl EmbeddedOnline {
@@ -83,14 +84,17 @@ impl OnlineStore for EmbeddedOnline {
     }
 
     /// Nobody else can write here. What this process has put is still there.
-    fn claim(&self, partitions: &[Partition]) -> Result<Position, FeatureError> {
-        let applied = self.applied.read();
-        let whole = applied.0.iter().filter(|(p, _)| partitions.contains(p));
+    fn claim(&self, state: &str, partitions: &[Partition]) -> Result<Position, FeatureError> {
+        let mut applied = self.applied.write();
+        if applied.0 != state {
+            *applied = (state.to_owned(), Position::default());
+        }
+        let whole = applied.1.0.iter().filter(|(p, _)| partitions.contains(p));
         Ok(Position(whole.map(|(p, o)| (*p, *o)).collect()))
     }
 
     fn clear(&self, partitions: &[Partition]) -> Result<(), FeatureError> {
-        self.applied.write().0.retain(|p, _| !partitions.contains(p));
+        self.applied.write().1.0.retain(|p, _| !partitions.contains(p));
         for shard in self.views.iter().flatten() {
             let mut shard = shard.write();
             let gone = shard.iter().filter(|r| partitions.contains(&r.header.partition));
@@ -101,12 +105,12 @@ impl OnlineStore for EmbeddedOnline {
     }
 
     fn advance(&self, position: &Position) -> Result<(), FeatureError> {
-        self.applied.write().0.extend(position.0.iter().map(|(p, o)| (*p, *o)));
+        self.applied.write().1.0.extend(position.0.iter().map(|(p, o)| (*p, *o)));
         Ok(())
     }
 
     async fn applied(&self) -> Result<Position, FeatureError> {
-        Ok(self.applied.read().clone())
+        Ok(self.applied.read().1.clone())
     }
 
     async fn erase(&self, entity: &str) -> Result<(), FeatureError> {

@@ -4,9 +4,12 @@
 //! |---|---|
 //! | [`embedded`] | rows in this process's memory |
 //! | [`options`] | what a backend is told |
+//! | `redis` | rows in Redis, for many processes |
 
 pub mod embedded;
 pub mod options;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::sync::Arc;
 
@@ -72,12 +75,13 @@ pub trait OnlineStore: Send + Sync + 'static {
     async fn entities(&self, view: &View) -> Result<Vec<Arc<str>>, FeatureError>;
 
     /// Makes this process the only one that writes `partitions`, until [`release`](Self::release). Answers, for
-    /// those whose rows are all there, the offset below which every signal is in them; the rows of the others must
-    /// be put, beginning with [`clear`](Self::clear).
+    /// those whose rows are all there and come from `state`, the offset below which every signal is in them; the
+    /// rows of the others must be put, beginning with [`clear`](Self::clear). The text names the job's state for
+    /// good: rows of another say nothing about this log.
     ///
     /// # Errors
     /// `Fenced` when another process has one of them and did not let go within the time allowed.
-    fn claim(&self, partitions: &[Partition]) -> Result<Position, FeatureError>;
+    fn claim(&self, state: &str, partitions: &[Partition]) -> Result<Position, FeatureError>;
 
     /// Takes all rows of claimed partitions out. Until the next [`advance`](Self::advance) a partition counts as
     /// not whole, and its rows cannot be read.
@@ -109,6 +113,10 @@ pub trait OnlineStore: Send + Sync + 'static {
 pub fn open(url: &str, options: &OnlineOptions) -> Result<Arc<dyn OnlineStore>, FeatureError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("embedded") => Ok(Arc::new(EmbeddedOnline::new(options.views))),
+        #[cfg(feature = "redis")]
+        Some("redis" | "rediss" | "redis+cluster" | "rediss+cluster") => {
+            Ok(Arc::new(redis::RedisOnline::open(url, options)?))
+        }
         _ => Err(FeatureError::Request(format!(
             "online.url = \"{}\" names no online store of this build; there is {BACKENDS}",
             options::shown(url)
@@ -117,4 +125,8 @@ pub fn open(url: &str, options: &OnlineOptions) -> Result<Arc<dyn OnlineStore>, 
 }
 
 /// The backends of this build.
-const BACKENDS: &str = "`embedded:`";
+const BACKENDS: &str = if cfg!(feature = "redis") {
+    "`embedded:`, `redis://…`, `rediss://…`, `redis+cluster://…` and `rediss+cluster://…`"
+} else {
+    "`embedded:`"
+};

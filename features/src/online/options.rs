@@ -9,6 +9,8 @@ pub struct OnlineOptions {
     pub views: usize,
     /// Partitions of the topic of signals: entities are spread as their signals are.
     pub partitions: u32,
+    /// What every key begins with, where a server is shared with others.
+    pub prefix: String,
     /// Names this process to those who want to write the same partitions.
     pub holder: String,
     /// Who it says it is; the URL may say it too.
@@ -35,6 +37,7 @@ impl OnlineOptions {
         OnlineOptions {
             views,
             partitions: 4,
+            prefix: "kairos".into(),
             holder: format!("process {}", std::process::id()),
             user: None,
             password_file: None,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use features::{FeatureError, online::OnlineRow};
 use ingest::{
     Millis,
-    log::{Partition, Position},
+    log::{Partition, Position, Topic},
 };
 use metrics::{counter, histogram};
 
@@ -126,8 +126,11 @@ impl Job {
 
     /// Puts all rows of those partitions that the store does not have whole.
     fn refill(&self) -> Result<(), FeatureError> {
-        let whole = self.online.claim(&self.partitions())?;
-        let has = |p: Partition| whole.0.get(&p).is_some_and(|next| *next >= self.published.get(p));
+        let whole = self.online.claim(self.checkpoint.id(), &self.partitions())?;
+        // More than the log has is of another log, or of a backup's future.
+        let end = self.log.end(Topic::Signals);
+        let may = |p: Partition| self.published.get(p)..=end.get(p);
+        let has = |p: Partition| whole.0.get(&p).is_some_and(|next| may(p).contains(next));
         let lacking: Vec<_> = self.shards.iter().filter(|s| !has(s.partition)).collect();
         self.online.clear(&lacking.iter().map(|s| s.partition).collect::<Vec<_>>())?;
         for shard in &lacking {
