@@ -11,7 +11,7 @@
 //! | [`subject`] | the program under test |
 //! | [`rows`] | signals as Arrow batches |
 //! | [`batch`] | the same features as one batch elsewhere |
-//! | `fluvio` | the log on a cluster |
+//! | `fluvio`, `redis` | the log on a cluster, features on a server |
 //! | [`ingest`], [`freshness`], [`recommend`], [`reads`], [`stream`], [`curve`], [`state`] | what is measured |
 
 mod bare;
@@ -25,6 +25,8 @@ mod ingest;
 mod load;
 mod reads;
 mod recommend;
+#[cfg(feature = "redis")]
+mod redis;
 mod rows;
 mod state;
 mod stream;
@@ -86,12 +88,14 @@ pub enum What {
     State,
     /// The log on the Fluvio cluster that `log.url` names, beside the client's own producer and consumer
     Fluvio,
+    /// Features in the Redis of `online.url`, beside the raw client; only when named, and alone
+    Redis,
 }
 
 impl What {
     /// Whether it is measured on a program that runs.
     fn needs_server(self) -> bool {
-        !matches!(self, What::Stream | What::Curve | What::Entity | What::State | What::Fluvio)
+        !matches!(self, What::Stream | What::Curve | What::Entity | What::State | What::Fluvio | What::Redis)
     }
 }
 
@@ -118,7 +122,9 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
                 }
                 What::Recommend => recommend::measure(&subject, seconds).await?,
                 What::Features => reads::measure(&subject, seconds).await?,
-                What::Stream | What::Curve | What::Entity | What::State | What::Fluvio => Vec::new(),
+                What::Stream | What::Curve | What::Entity | What::State | What::Fluvio | What::Redis => {
+                    Vec::new()
+                }
             });
         }
         subject.stop().await?;
@@ -140,6 +146,9 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     {
         figures.extend(on_fluvio(&settings).await?);
     }
+    if arguments.what.contains(&What::Redis) {
+        figures.extend(on_redis(&settings, seconds).await?);
+    }
     print(&figures, arguments.json)
 }
 
@@ -151,6 +160,16 @@ async fn on_fluvio(settings: &Settings) -> Result<Vec<Figure>> {
 #[cfg(not(feature = "fluvio"))]
 async fn on_fluvio(_: &Settings) -> Result<Vec<Figure>> {
     Err(Error::Setting("bench fluvio: this build has no Fluvio backend (cargo feature `fluvio`)".into()))
+}
+
+#[cfg(feature = "redis")]
+async fn on_redis(settings: &Settings, seconds: f64) -> Result<Vec<Figure>> {
+    redis::run(settings, seconds).await
+}
+
+#[cfg(not(feature = "redis"))]
+async fn on_redis(_: &Settings, _: f64) -> Result<Vec<Figure>> {
+    Err(Error::Setting("bench redis: this build has no Redis backend (cargo feature `redis`)".into()))
 }
 
 fn print(figures: &[Figure], json: bool) -> Result<()> {

@@ -18,6 +18,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         ("auth", keys(settings)),
         ("data", data(settings)),
         ("log", log(settings)),
+        ("online", online(settings)),
         ("history", history(settings)),
     ];
     findings.extend(commands::arroyo::check(settings).map(|finding| ("arroyo", finding)));
@@ -98,6 +99,11 @@ fn log(settings: &Settings) -> Result<String> {
     }
     let records: u64 = core.log.end(ingest::log::Topic::Signals).0.values().sum();
     Ok(format!("{}, {records} signals", settings.log.url))
+}
+
+fn online(settings: &Settings) -> Result<String> {
+    let options = settings.online.options(0, settings.log.partitions);
+    features::online::check(&settings.online.url, &options).map_err(|e| Error::Unavailable(e.to_string()))
 }
 
 fn history(settings: &Settings) -> Result<String> {

@@ -6,6 +6,7 @@ mod arroyo;
 mod check;
 mod load;
 mod log;
+mod online;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub use arroyo::Arroyo;
 pub use check::{address, loopback_unless_keyed};
 pub use load::load;
 pub use log::LogStore;
+pub use online::Online;
 
 /// Every setting there is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -84,14 +86,6 @@ pub struct Http {
     pub listen: String,
     /// How long a stop may wait for requests that are under way, in seconds.
     pub drain_seconds: u64,
-}
-
-/// `[online]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Online {
-    /// `embedded:`
-    pub url: String,
 }
 
 /// `[history]`
@@ -309,12 +303,6 @@ impl Default for Data {
 impl Default for Http {
     fn default() -> Self {
         Http { listen: "127.0.0.1:8080".into(), drain_seconds: 10 }
-    }
-}
-
-impl Default for Online {
-    fn default() -> Self {
-        Online { url: "embedded:".into() }
     }
 }
 

@@ -257,8 +257,8 @@ pub fn gate(settings: &Settings) -> Result<Gate> {
     Ok(Gate::new(keys, options))
 }
 
-fn online_options(_: &Settings, core: &Core, views: usize) -> OnlineOptions {
-    OnlineOptions { partitions: core.log.partitions(Topic::Signals), ..OnlineOptions::new(views) }
+fn online_options(settings: &Settings, core: &Core, views: usize) -> OnlineOptions {
+    settings.online.options(views, core.log.partitions(Topic::Signals))
 }
 
 fn log_options(settings: &Settings, catalogue: &Arc<Catalogue>, clock: &Clock) -> LogOptions {

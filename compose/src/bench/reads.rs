@@ -88,7 +88,7 @@ async fn one_of_as_many_bytes(subject: &Subject, bytes: usize) -> Result<Bytes> 
 }
 
 /// Twenty features from few views, as a model would ask for them.
-fn features_with_values(subject: &Subject) -> Result<Vec<String>> {
+pub(super) fn features_with_values(subject: &Subject) -> Result<Vec<String>> {
     let names: Vec<String> = subject
         .features
         .registry()

@@ -10,7 +10,7 @@ use std::{
 
 use features::{
     View,
-    online::{self, OnlineRow, OnlineStore},
+    online::{self, OnlineRow},
 };
 use ingest::log::Topic;
 use redis::aio::MultiplexedConnection;
@@ -33,8 +33,19 @@ const ROUNDS: u32 = 5;
 /// Rows written at once, about as many as a busy micro-batch has.
 const AT_ONCE: usize = 2_000;
 
+/// Measures a program of its own whose features are in the Redis of the settings.
+pub async fn run(chosen: &Settings, seconds: f64) -> Result<Vec<Figure>> {
+    let settings = settings(chosen)?;
+    clean(&settings).await?;
+    let subject = Subject::start(settings.clone()).await?;
+    let figures = measure(&settings, &subject, seconds).await;
+    subject.stop().await?;
+    clean(&settings).await?;
+    figures
+}
+
 /// Settings under which nothing of a real store is touched.
-pub fn settings(settings: &Settings) -> Result<Settings> {
+fn settings(settings: &Settings) -> Result<Settings> {
     let mut settings = settings.clone();
     if settings.online.url == "embedded:" {
         let text = "bench redis: name a Redis to measure in online.url, such as KAIROS__ONLINE__URL=redis://127.0.0.1:6379";
@@ -45,7 +56,7 @@ pub fn settings(settings: &Settings) -> Result<Settings> {
 }
 
 /// Reads of twenty features beside a GET of the same bytes, writes beside pipelined SETs of the same, memory.
-pub async fn measure(settings: &Settings, subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
+async fn measure(settings: &Settings, subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
     let mut raw = connect(settings).await?;
     let names = features_with_values(subject)?;
     let prepared = subject.features.registry().prepare(&names).map_err(broken)?;
@@ -68,7 +79,8 @@ pub async fn measure(settings: &Settings, subject: &Subject, seconds: f64) -> Re
             let person = &subject.people[n % subject.people.len()];
             n += 1;
             let asked = Instant::now();
-            let row = subject.features.read_one(&prepared, person, (subject.clock)()).await.map_err(broken)?;
+            let row =
+                subject.features.read_one(&prepared, person, (subject.clock)()).await.map_err(broken)?;
             ours.add(asked.elapsed());
             if black_box(row).stale {
                 return Err(Error::Unavailable("the online store went away while it was measured".into()));
@@ -92,7 +104,7 @@ pub async fn measure(settings: &Settings, subject: &Subject, seconds: f64) -> Re
 }
 
 /// Takes everything out that the bench has put.
-pub async fn clean(settings: &Settings) -> Result<()> {
+async fn clean(settings: &Settings) -> Result<()> {
     let mut raw = connect(settings).await?;
     let mut cursor = 0u64;
     loop {

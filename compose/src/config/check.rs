@@ -11,11 +11,7 @@ pub fn check(settings: &Settings) -> Result<()> {
     if settings.sql.listen.is_some() {
         return Err(Error::Setting("sql.listen: this build does not serve SQL; take the setting out".into()));
     }
-    for (setting, url) in [
-        ("online.url", &settings.online.url),
-        ("history.url", &settings.history.url),
-        ("accounts.url", &settings.accounts.url),
-    ] {
+    for (setting, url) in [("history.url", &settings.history.url), ("accounts.url", &settings.accounts.url)] {
         embedded(setting, url)?;
     }
     for (setting, dirs) in [
@@ -37,6 +33,7 @@ pub fn check(settings: &Settings) -> Result<()> {
         )));
     }
     settings.log.check()?;
+    settings.online.check()?;
     let pause = settings.stream.checkpoint_seconds;
     if !(0.05..=3_600.0).contains(&pause) {
         return Err(Error::Setting(format!(

@@ -124,6 +124,18 @@ pub fn open(url: &str, options: &OnlineOptions) -> Result<Arc<dyn OnlineStore>, 
     }
 }
 
+/// Asks the store a URL names whether it suits, and says what it is. Blocks for some seconds at most.
+///
+/// # Errors
+/// What is wrong, and how to mend it.
+pub fn check(url: &str, options: &OnlineOptions) -> Result<String, FeatureError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        #[cfg(feature = "redis")]
+        Some("redis" | "rediss" | "redis+cluster" | "rediss+cluster") => redis::check_now(url, options),
+        _ => open(url, options).map(|_| format!("{url}, in the memory of this process")),
+    }
+}
+
 /// The backends of this build.
 const BACKENDS: &str = if cfg!(feature = "redis") {
     "`embedded:`, `redis://…`, `rediss://…`, `redis+cluster://…` and `rediss+cluster://…`"

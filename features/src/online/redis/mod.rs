@@ -89,6 +89,13 @@ impl RedisOnline {
     }
 }
 
+/// [`check`], for those who may block.
+pub fn check_now(url: &str, options: &OnlineOptions) -> Result<String, FeatureError> {
+    let store = RedisOnline::open(url, options)?;
+    let (url, options) = (url.to_owned(), options.clone());
+    store.wait(async move { check(&url, &options).await })
+}
+
 impl Drop for RedisOnline {
     fn drop(&mut self) {
         // Threads that are waited for would block whoever drops this.
