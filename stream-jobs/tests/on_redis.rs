@@ -10,7 +10,8 @@ use std::{
 };
 
 use features::{
-    FeatureError, FeatureStore, Registry, Value, offline,
+    FeatureError, FeatureStore, Registry, Value,
+    offline::{self, HistoryOptions},
     online::{self, OnlineOptions},
     store::Applied,
 };
@@ -115,7 +116,8 @@ impl World {
             opened => opened.unwrap(),
         };
         let clock: ingest::Clock = Arc::new(|| NOW);
-        let history = offline::open("embedded:", &self.dir.path().join(dir), clock).unwrap();
+        let history = HistoryOptions::new("embedded:", self.dir.path().join(dir), clock);
+        let history = offline::open(&history).unwrap();
         Some(FeatureStore::new(self.registry.clone(), online, history, Applied::default()))
     }
 
