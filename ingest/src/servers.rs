@@ -15,6 +15,7 @@
 //! | [`proxy`] | a connection that drops, stalls and slows |
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "for tests alone")]
 
+mod certificates;
 mod cluster;
 mod programs;
 pub mod proxy;
@@ -27,7 +28,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use cluster::{Between, fluvio, fluvio_behind, fluvio_with};
+pub use certificates::Certificates;
+pub use cluster::{Between, fluvio, fluvio_behind, fluvio_secured, fluvio_with};
 pub use programs::{clickhouse, clickhouse_with, redis, redis_with};
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use ingest::{
     catalogue::Catalogue,
     log::{
-        Append, Appended, Compression, FluvioOptions, Log, LogError, LogOptions, Position, Reader, Topic,
-        fluvio::FluvioLog,
+        Append, Appended, Compression, FluvioOptions, Log, LogError, LogOptions, Position, Reader, Tls,
+        Topic, fluvio::FluvioLog,
     },
     servers::{
         self, Wishes,
@@ -236,6 +236,27 @@ async fn a_full_disk_on_the_broker_loses_nothing() {
     timeout(Duration::from_secs(40), again).await.expect("it goes on once there is space");
     acknowledged.push(key);
     sees_each_once(&mut *reader(&*log), &mut HashMap::new(), &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_reached_by_tls() {
+    let Some(certificates) = servers::Certificates::make() else { return };
+    let Some(server) = servers::fluvio_secured(&certificates) else { return };
+    let tls = |client| Tls { ca_file: certificates.authority(), client, domain: certificates.domain.into() };
+    let with = |tls| {
+        let mut options = options("secured");
+        options.fluvio.tls = tls;
+        options
+    };
+    let log = open(&server.url, &with(Some(tls(Some(certificates.of("client"))))));
+    log.append(Topic::Signals, vec![record(1, Bytes::new()), record(2, Bytes::new())]).await.unwrap();
+    sees_each_once(&mut *reader(&*log), &mut HashMap::new(), &[1, 2]).await;
+    let unknown = Tls { domain: "else.test".into(), ..tls(Some(certificates.of("client"))) };
+    for (wrong, why) in
+        [(None, "in the clear"), (Some(tls(None)), "without"), (Some(unknown), "by another name")]
+    {
+        assert!(FluvioLog::open(&server.url, with(wrong)).is_err(), "reached {why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

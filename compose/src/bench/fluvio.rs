@@ -37,6 +37,8 @@ const CALLERS: usize = 8;
 const ROUNDS: usize = 3;
 /// Batches of one run.
 const BATCHES: usize = 200;
+/// So much that no answer to the client's consumer ends within a batch.
+const FETCH_BYTES: i32 = 256 << 20;
 /// How long one run may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -170,6 +172,8 @@ impl Bench {
             .topic(self.raw.clone())
             .offset_start(Offset::beginning())
             .isolation(Isolation::ReadCommitted)
+            // The client fails on a compressed batch that an answer cuts off, and waits before it tries again.
+            .max_bytes(FETCH_BYTES)
             .build()
             .map_err(away)?;
         let started = Instant::now();

@@ -1,6 +1,7 @@
 //! A Fluvio cluster of one controller and one processing unit.
 
 use std::{
+    ffi::OsString,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Found, Launch, PATIENCE, Server, Wishes, find, free_port,
+    Certificates, Found, Launch, PATIENCE, Server, Wishes, find, free_port,
     proxy::{Network, Proxy},
 };
 
@@ -44,7 +45,7 @@ pub fn fluvio_with(wishes: &Wishes) -> Option<Server> {
         Found::Running(url) => Some(Server::elsewhere(url)),
         Found::Program(program) => {
             let ports = Ports::free();
-            Some(launch(program, &ports, ports.controller, ports.unit, wishes))
+            Some(launch(program, &ports, (ports.controller, ports.unit), None, wishes))
         }
     }
 }
@@ -56,7 +57,15 @@ pub fn fluvio_behind(wishes: &Wishes) -> Option<(Server, Between)> {
     let before = |port| Proxy::before(SocketAddr::from(([127, 0, 0, 1], port)));
     let between = Between { controller: before(ports.controller), unit: before(ports.unit) };
     let (controller, unit) = (between.controller.address().port(), between.unit.address().port());
-    Some((launch(program, &ports, controller, unit, wishes), between))
+    Some((launch(program, &ports, (controller, unit), None, wishes), between))
+}
+
+/// One that is reached by TLS alone, and by those alone who show a certificate of the same authority.
+pub fn fluvio_secured(certificates: &Certificates) -> Option<Server> {
+    let Found::Program(program) = find("", "fluvio-run")? else { return None };
+    let ports = Ports::free();
+    let told = (ports.controller, ports.unit);
+    Some(launch(program, &ports, told, Some(certificates), &Wishes::default()))
 }
 
 struct Ports {
@@ -73,8 +82,15 @@ impl Ports {
     }
 }
 
-/// Starts it; clients are told `controller` and `unit` as ports.
-fn launch(program: PathBuf, ports: &Ports, controller: u16, unit: u16, wishes: &Wishes) -> Server {
+/// Starts it; clients are told other ports of controller and unit where something stands between.
+fn launch(
+    program: PathBuf,
+    ports: &Ports,
+    (controller, unit): (u16, u16),
+    certificates: Option<&Certificates>,
+    wishes: &Wishes,
+) -> Server {
+    let (secure_controller, secure_unit) = (secure(certificates), secure(certificates));
     let (public, private) = (ports.controller, ports.controller_private);
     let (unit_public, unit_private) = (ports.unit, ports.unit_private);
     let controlling = {
@@ -89,7 +105,7 @@ fn launch(program: PathBuf, ports: &Ports, controller: u16, unit: u16, wishes: &
             let mut command = Command::new(&program);
             command.env("RUST_LOG", "warn").arg("sc").arg("--local").arg(dir.join("meta"));
             command.args(["--bind-public", &format!("127.0.0.1:{public}")]);
-            command.args(["--bind-private", &format!("127.0.0.1:{private}")]);
+            command.args(["--bind-private", &format!("127.0.0.1:{private}")]).args(&secure_controller);
             command
         }
     };
@@ -103,11 +119,24 @@ fn launch(program: PathBuf, ports: &Ports, controller: u16, unit: u16, wishes: &
         command.env("RUST_LOG", "warn").args(["spu", "-i", "5001"]);
         command.args(["-p", &format!("127.0.0.1:{unit_public}"), "-v", &format!("127.0.0.1:{unit_private}")]);
         command.args(["--sc-addr", &format!("127.0.0.1:{private}"), "--log-base-dir"]).arg(dir.join("data"));
+        command.args(&secure_unit);
         command
     };
     let launches: Vec<Launch> = vec![Box::new(controlling), Box::new(processing)];
     let ready = |at: SocketAddr| TcpStream::connect(at).is_ok();
     Server::launched(format!("fluvio://127.0.0.1:{controller}"), public, launches, ready, wishes)
+}
+
+/// What a program is told to listen by TLS.
+fn secure(certificates: Option<&Certificates>) -> Vec<OsString> {
+    let Some(certificates) = certificates else { return Vec::new() };
+    let (certificate, key) = certificates.of("server");
+    let plain = format!("127.0.0.1:{}", free_port());
+    let files =
+        [("--server-cert", certificate), ("--server-key", key), ("--ca-cert", certificates.authority())];
+    let flags = ["--tls", "--enable-client-cert", "--bind-non-tls-public", &plain].map(OsString::from);
+    let files = files.into_iter().flat_map(|(flag, file)| [flag.into(), file.into_os_string()]);
+    flags.into_iter().chain(files).collect()
 }
 
 /// The controller's description of the processing unit.

@@ -116,7 +116,14 @@ async fn look_at(
             }
             let offset = |offset: i64| Offset::try_from(offset).unwrap_or(0);
             let (partition, end): (Partition, _) = (found.partition_index, offset(found.last_stable_offset));
-            moved |= state.ends.borrow().get(partition as usize).is_some_and(|known| *known < end);
+            let known = state.ends.borrow().get(partition as usize).copied().unwrap_or(0);
+            if end < known {
+                return Err(Trouble::Unknown(format!(
+                    "`{}-{partition}` ends at {end}, where {known} was durable already: the cluster has lost records",
+                    state.name
+                )));
+            }
+            moved |= known < end;
             state.reached(partition, end);
             if let Some(start) = state.starts.lock().get_mut(partition as usize) {
                 *start = offset(found.start_offset);

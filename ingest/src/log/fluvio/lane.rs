@@ -21,6 +21,8 @@ use crate::{
 
 /// Records of one batch, before compression. Fluvio takes batches of 2 MiB by default.
 const BATCH_BYTES: usize = 1 << 20;
+/// Batches of one request. Fluvio takes requests of 32 MiB.
+const REQUEST_BYTES: usize = 8 << 20;
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A request is given at least so long.
@@ -79,6 +81,10 @@ impl Lane {
         records: Vec<Outgoing>,
         deadline: Instant,
     ) -> Vec<Result<Offset, LogError>> {
+        if !self.uncertain {
+            // Nothing of ours is on its way, and what others wrote up to there was read.
+            self.seen = self.seen.max(state.known.lock().below[self.partition as usize]);
+        }
         let mut parcels = parcels(records, shared);
         let mut pause = PAUSES.0;
         while parcels.iter().any(|parcel| parcel.outcome.is_none()) {
@@ -115,7 +121,14 @@ impl Lane {
             None => shared.cluster.connect_to_leader(&state.name, self.partition).await?,
         };
         let wait = deadline.saturating_duration_since(Instant::now()).max(LEAST_WAIT);
-        let mut open: Vec<&mut Parcel> = parcels.iter_mut().filter(|p| p.outcome.is_none()).collect();
+        let mut bytes = 0;
+        let fits = |parcel: &&mut Parcel| {
+            let before = bytes;
+            bytes += parcel.batch.records().0.len();
+            before == 0 || bytes <= REQUEST_BYTES
+        };
+        let open = parcels.iter_mut().filter(|p| p.outcome.is_none());
+        let mut open: Vec<&mut Parcel> = open.take_while(fits).collect();
         let partitions = open.iter().map(|parcel| DefaultPartitionRequest {
             partition_index: self.partition,
             records: RecordSet { batches: vec![parcel.batch.clone()] },

@@ -211,6 +211,10 @@ impl Log for FluvioLog {
     /// look how many there are: 0.
     async fn erase(&self, subject: &str) -> Result<u64, LogError> {
         let shared = &self.engine.shared;
+        // Other processes may have appended something a moment ago.
+        let mut ends = ends::Ends::new(shared.clone());
+        let look = self.engine.handle().ok_or_else(|| closed(()))?.spawn(async move { ends.look().await });
+        look.await.map_err(closed)?.map_err(|trouble| shared.unavailable(&trouble))?;
         let payload = erasures::tombstone(shared)?;
         let record = Append { subject: subject.to_owned(), key: 0, payload: payload.clone() };
         self.append(Topic::Erasures, vec![record]).await?;

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use fluvio::dataplane::link::ErrorCode;
 use parking_lot::{Mutex, RwLock};
 use tokio::{
     runtime::{Handle, Runtime},
@@ -101,10 +102,15 @@ impl Shared {
 
     /// Says what is wrong with the cluster and what to do.
     pub fn unavailable(&self, trouble: &Trouble) -> LogError {
-        LogError::Unavailable(format!(
-            "Fluvio at {}: {trouble}; check that the cluster runs and that log.url names its controller",
-            self.cluster.address()
-        ))
+        let mend = match trouble {
+            Trouble::Refused(
+                ErrorCode::PartitionFull { .. }
+                | ErrorCode::PartitionShortCircuited
+                | ErrorCode::StorageError,
+            ) => "give its processing units space on their disks and start them anew",
+            _ => "check that the cluster runs and that log.url names its controller",
+        };
+        LogError::Unavailable(format!("Fluvio at {}: {trouble}; {mend}", self.cluster.address()))
     }
 
     /// Counts an object that is no record, and tells of the first.
