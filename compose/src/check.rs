@@ -108,7 +108,16 @@ fn online(settings: &Settings) -> Result<String> {
 
 fn history(settings: &Settings) -> Result<String> {
     let wrong = |e: features::offline::HistoryError| Error::Broken(e.to_string());
-    let history = parts::history(settings, clock::system())?;
+    // A running process holds the spool, and what it can do is the same.
+    let embedded = settings.history.url == "embedded:";
+    let history = match embedded {
+        true => parts::history(settings, clock::system())?,
+        false => parts::history_to_read(settings, clock::system())?,
+    };
+    let remarks = history.remarks().map_err(wrong)?;
+    if !remarks.is_empty() {
+        return Err(Error::Setting(remarks.join("\n")));
+    }
     let position = history.durable_position().map_err(wrong)?;
     let tables = history.tables().map_err(wrong)?.len();
     Ok(format!("{}, {tables} tables, durable up to {position}", settings.history.url))

@@ -14,7 +14,7 @@ pub mod users;
 
 use std::sync::Arc;
 
-use ::features::offline::{OfflineStore, Options, ParquetHistory};
+use ::features::offline::OfflineStore;
 use ingest::log::{Log, embedded::EmbeddedLog};
 
 use crate::{
@@ -34,12 +34,7 @@ pub fn log_to_read(settings: &Settings) -> Result<Arc<dyn Log>> {
 
 /// History as of the last checkpoint, to be read beside a running server.
 pub fn history_to_read(settings: &Settings) -> Result<Arc<dyn OfflineStore>> {
-    if !settings.history.url.starts_with("embedded:") {
-        return parts::history(settings, clock::system());
-    }
-    let dir = settings.data.dir.join("history");
-    let history = ParquetHistory::open_read_only(&dir, Options::new(clock::system()));
-    Ok(Arc::new(history.map_err(|e| Error::Broken(format!("history cannot be read: {e}")))?))
+    parts::history_to_read(settings, clock::system())
 }
 
 /// Reads an instant as people write it.

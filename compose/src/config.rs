@@ -4,6 +4,7 @@
 
 mod arroyo;
 mod check;
+mod history;
 mod load;
 mod log;
 mod online;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arroyo::Arroyo;
 pub use check::{address, loopback_unless_keyed};
+pub use history::History;
 pub use load::load;
 pub use log::LogStore;
 pub use online::Online;
@@ -86,14 +88,6 @@ pub struct Http {
     pub listen: String,
     /// How long a stop may wait for requests that are under way, in seconds.
     pub drain_seconds: u64,
-}
-
-/// `[history]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct History {
-    /// `embedded:` is Parquet files in the data directory.
-    pub url: String,
 }
 
 /// `[accounts]`
@@ -303,12 +297,6 @@ impl Default for Data {
 impl Default for Http {
     fn default() -> Self {
         Http { listen: "127.0.0.1:8080".into(), drain_seconds: 10 }
-    }
-}
-
-impl Default for History {
-    fn default() -> Self {
-        History { url: "embedded:".into() }
     }
 }
 

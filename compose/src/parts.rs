@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use arrow::record_batch::RecordBatch;
 use features::{
-    Applied, FeatureStore, Functions, Registry,
-    offline::{self, OfflineStore},
+    Applied, FeatureStore, Functions, Registry, View,
+    offline::{self, Declared, HistoryOptions, OfflineStore},
     online::{self, OnlineOptions},
     registry::Beside,
     versions::Versions,
@@ -18,7 +19,7 @@ use ingest::{
     Clock,
     admit::{Door, DoorOptions},
     auth::{Gate, GateOptions, Keys, Rate},
-    catalogue::Catalogue,
+    catalogue::{Catalogue, SignalType},
     log::{self, Log, LogOptions, Topic},
 };
 use scorer::{
@@ -93,6 +94,7 @@ impl Features {
         let registry = registry(settings, &core.catalogue)?;
         let history = history(settings, core.clock.clone())?;
         versions(settings).settle(&registry, &*history).map_err(broken("the versions of feature views"))?;
+        history.ensure(&declared(&core.catalogue, &registry)?).map_err(broken("history"))?;
         let url = &settings.online.url;
         Self::with(settings, core, registry, history, settings.checkpoint_file(), url)
     }
@@ -234,10 +236,36 @@ pub fn tips(settings: &Settings) -> Result<TipCatalogue> {
     TipCatalogue::load(&settings.tips.files).map_err(|e| Error::Setting(format!("tips: {e}")))
 }
 
-/// The history.
+/// The history, to be written.
 pub fn history(settings: &Settings, clock: Clock) -> Result<Arc<dyn OfflineStore>> {
-    offline::open(&offline::HistoryOptions::new(&settings.history.url, &settings.data.dir, clock))
-        .map_err(broken("history"))
+    open_history(settings, clock, false)
+}
+
+/// The history beside the process that writes it.
+pub fn history_to_read(settings: &Settings, clock: Clock) -> Result<Arc<dyn OfflineStore>> {
+    open_history(settings, clock, true)
+}
+
+fn open_history(settings: &Settings, clock: Clock, read_only: bool) -> Result<Arc<dyn OfflineStore>> {
+    let server = settings.history.server()?;
+    let options = HistoryOptions::new(&settings.history.url, &settings.data.dir, clock);
+    offline::open(&HistoryOptions { read_only, server, ..options }).map_err(broken("history"))
+}
+
+/// The tables that are to be there for others to find, before they have rows.
+fn declared(catalogue: &Catalogue, registry: &Registry) -> Result<Vec<Declared>> {
+    let of_type = |kind: &Arc<SignalType>| Declared {
+        table: kind.table.clone(),
+        schema: kind.schema.clone(),
+        signal: Some(kind.name.clone()),
+    };
+    let of_view = |view: &Arc<View>| {
+        let empty = RecordBatch::new_empty(view.history_schema());
+        let schema = view.stamped(&empty, 0).map_err(broken("features"))?.schema();
+        Ok(Declared { table: view.history_table(), schema, signal: None })
+    };
+    let types = catalogue.types().map(of_type).map(Ok);
+    types.chain(registry.views().iter().map(of_view)).collect()
 }
 
 /// The keys, where there is a file of them.

@@ -176,6 +176,8 @@ impl Job {
                 tokio::time::sleep_until(ready).await;
                 reader.next(self.options.batch).await
             };
+            // History takes no more: the log keeps what comes.
+            let crowded = self.history.buffered_bytes() > 2 * self.options.history_buffer;
             let again = self.waiting.as_ref().map(|w| w.next.unwrap_or_else(Instant::now));
             tokio::select! {
                 biased;
@@ -185,9 +187,9 @@ impl Job {
                     let _ = answer.send(done);
                 }
                 _ = sweep.tick() => self.tick().await?,
-                piece = self.backfills.next(), if self.backfills.pending() => self.take_piece(piece)?,
+                piece = self.backfills.next(), if self.backfills.pending() && !crowded => self.take_piece(piece)?,
                 () = until(again), if again.is_some() => drop(self.settle()?),
-                records = next, if again.is_none() => {
+                records = next, if again.is_none() && !crowded => {
                     let (records, began) = (records?, tokio::time::Instant::now());
                     self.apply(&records)?;
                     let gathers = (TRICKLE + 1..self.options.batch).contains(&records.len());
@@ -307,7 +309,9 @@ impl Job {
             && self.position != self.saved;
         let changed = self.position != self.saved || self.backfills.has_notes();
         let full = crowded || self.history.buffered_bytes() > self.options.history_buffer;
-        if full || (self.saved_at.elapsed() >= self.options.checkpoint_every && changed) {
+        // A checkpoint that failed is tried again, not at every turn.
+        let patient = self.unsaved.is_some() && self.saved_at.elapsed() < Duration::from_secs(1);
+        if !patient && (full || (self.saved_at.elapsed() >= self.options.checkpoint_every && changed)) {
             self.start_saving().await?;
         }
         Ok(())

@@ -11,9 +11,7 @@ pub fn check(settings: &Settings) -> Result<()> {
     if settings.sql.listen.is_some() {
         return Err(Error::Setting("sql.listen: this build does not serve SQL; take the setting out".into()));
     }
-    for (setting, url) in [("history.url", &settings.history.url), ("accounts.url", &settings.accounts.url)] {
-        embedded(setting, url)?;
-    }
+    embedded("accounts.url", &settings.accounts.url)?;
     for (setting, dirs) in [
         ("signals.dirs", &settings.signals.dirs),
         ("views.dirs", &settings.views.dirs),
@@ -34,6 +32,7 @@ pub fn check(settings: &Settings) -> Result<()> {
     }
     settings.log.check()?;
     settings.online.check()?;
+    settings.history.check()?;
     let pause = settings.stream.checkpoint_seconds;
     if !(0.05..=3_600.0).contains(&pause) {
         return Err(Error::Setting(format!(

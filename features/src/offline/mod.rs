@@ -130,6 +130,11 @@ pub trait OfflineStore: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What a person should mend although it works as yet.
+    fn remarks(&self) -> Result<Vec<String>, HistoryError> {
+        Ok(Vec::new())
+    }
+
     /// Makes room for tables ahead of their first row, so that others find them. They stay unknown to
     /// [`tables`](Self::tables) and [`schema`](Self::schema) until they have one.
     fn ensure(&self, _tables: &[Declared]) -> Result<(), HistoryError> {

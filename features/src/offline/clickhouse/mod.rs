@@ -17,10 +17,12 @@
 //! | `ship` | the thread that takes them there |
 //! | `read` | the server's rows and those not there yet, together |
 //! | `erase` | people and old rows taken out |
+//! | `remarks` | what a person should mend |
 
 mod answer;
 mod erase;
 mod read;
+mod remarks;
 mod rollups;
 mod server;
 mod ship;
@@ -99,7 +101,7 @@ impl ClickHouseHistory {
         let (spool, batches) = match options.read_only {
             true => (None, Vec::new()),
             false => {
-                let (spool, batches) = Spool::open(&options.data_dir.join("history-spool"))?;
+                let (spool, batches) = Spool::open(&spool::root(&options.data_dir))?;
                 (Some(spool), batches)
             }
         };
@@ -267,6 +269,10 @@ impl OfflineStore for ClickHouseHistory {
 
     fn reachable(&self) -> Result<(), HistoryError> {
         self.inner.server.ping()
+    }
+
+    fn remarks(&self) -> Result<Vec<String>, HistoryError> {
+        self.inner.remarks()
     }
 
     fn ensure(&self, tables: &[Declared]) -> Result<(), HistoryError> {

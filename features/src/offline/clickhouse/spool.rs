@@ -225,6 +225,20 @@ impl Spool {
     }
 }
 
+/// Where the spool of a data directory is.
+pub(super) fn root(data_dir: &Path) -> PathBuf {
+    data_dir.join("history-spool")
+}
+
+/// What the batches in a spool take, also while another process holds it.
+pub(super) fn bytes_in(root: &Path) -> u64 {
+    let files_in = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = |dir: fs::DirEntry| {
+        files_in(&dir.path()).filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum::<u64>()
+    };
+    files_in(root).filter(|e| e.path().is_dir()).map(sizes).sum()
+}
+
 fn found(number: u64, generation: u32, dir: &Path) -> Result<Batch, HistoryError> {
     let path = dir.join(ABOUT);
     let text = fs::read(&path).map_err(|e| damaged(&path, &e.to_string()))?;
