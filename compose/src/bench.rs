@@ -12,10 +12,13 @@
 //! | [`rows`] | signals as Arrow batches |
 //! | [`batch`] | the same features as one batch elsewhere |
 //! | `fluvio`, `redis` | the log on a cluster, features on a server |
+//! | `clickhouse` | rows into ClickHouse |
 //! | [`ingest`], [`freshness`], [`recommend`], [`reads`], [`stream`], [`curve`], [`state`] | what is measured |
 
 mod bare;
 mod batch;
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
 mod curve;
 mod figures;
 #[cfg(feature = "fluvio")]
@@ -62,6 +65,9 @@ pub struct BenchArgs {
     /// Longest history of `curve`, in signals; that of `entity` is a million, or this if it is less
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     pub curve_signals: usize,
+    /// Rows for `clickhouse`
+    #[arg(long, default_value_t = 2_000_000, value_name = "N")]
+    pub rows: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -90,12 +96,14 @@ pub enum What {
     Fluvio,
     /// Features in the Redis of `online.url`, beside the raw client; only when named, and alone
     Redis,
+    /// Rows into the ClickHouse of `history.url`, beside its client's inserter
+    Clickhouse,
 }
 
 impl What {
     /// Whether it is measured on a program that runs.
     fn needs_server(self) -> bool {
-        !matches!(self, What::Stream | What::Curve | What::Entity | What::State | What::Fluvio | What::Redis)
+        matches!(self, What::Ingest | What::Freshness | What::Recommend | What::Features)
     }
 }
 
@@ -122,9 +130,7 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
                 }
                 What::Recommend => recommend::measure(&subject, seconds).await?,
                 What::Features => reads::measure(&subject, seconds).await?,
-                What::Stream | What::Curve | What::Entity | What::State | What::Fluvio | What::Redis => {
-                    Vec::new()
-                }
+                _ => Vec::new(),
             });
         }
         subject.stop().await?;
@@ -149,6 +155,11 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     if arguments.what.contains(&What::Redis) {
         figures.extend(on_redis(&settings, seconds).await?);
     }
+    if what.contains(&What::Clickhouse)
+        && (!arguments.what.is_empty() || settings.history.url.starts_with("http"))
+    {
+        figures.extend(on_clickhouse(&settings, arguments.rows).await?);
+    }
     print(&figures, arguments.json)
 }
 
@@ -170,6 +181,16 @@ async fn on_redis(settings: &Settings, seconds: f64) -> Result<Vec<Figure>> {
 #[cfg(not(feature = "redis"))]
 async fn on_redis(_: &Settings, _: f64) -> Result<Vec<Figure>> {
     Err(Error::Setting("bench redis: this build has no Redis backend (cargo feature `redis`)".into()))
+}
+
+#[cfg(feature = "clickhouse")]
+async fn on_clickhouse(settings: &Settings, rows: usize) -> Result<Vec<Figure>> {
+    clickhouse::measure(settings, rows).await
+}
+
+#[cfg(not(feature = "clickhouse"))]
+async fn on_clickhouse(_: &Settings, _: usize) -> Result<Vec<Figure>> {
+    Err(Error::Setting("bench clickhouse: this build has no ClickHouse (cargo feature `clickhouse`)".into()))
 }
 
 fn print(figures: &[Figure], json: bool) -> Result<()> {

@@ -59,7 +59,9 @@ impl History {
                 }
             }
             "http" | "https" if !cfg!(feature = "clickhouse") => {
-                return wrong("history.url: this build has no ClickHouse backend (cargo feature `clickhouse`)");
+                return wrong(
+                    "history.url: this build has no ClickHouse backend (cargo feature `clickhouse`)",
+                );
             }
             "http" | "https" if self.url.contains('@') => {
                 return wrong(
@@ -94,7 +96,9 @@ impl History {
             Some(file) => {
                 let text = std::fs::read_to_string(file).map_err(|e| {
                     let file = file.display();
-                    Error::Setting(format!("history.password_file: `{file}` cannot be read: {e}; see to its rights"))
+                    Error::Setting(format!(
+                        "history.password_file: `{file}` cannot be read: {e}; see to its rights"
+                    ))
                 })?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
