@@ -67,7 +67,7 @@ pub struct BenchArgs {
     pub curve_signals: usize,
     /// Rows for `clickhouse`
     #[arg(long, default_value_t = 2_000_000, value_name = "N")]
-    pub rows: usize,
+    pub clickhouse_rows: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -158,7 +158,7 @@ pub async fn run(settings: Settings, arguments: BenchArgs) -> Result<()> {
     if what.contains(&What::Clickhouse)
         && (!arguments.what.is_empty() || settings.history.url.starts_with("http"))
     {
-        figures.extend(on_clickhouse(&settings, arguments.rows).await?);
+        figures.extend(on_clickhouse(&settings, arguments.clickhouse_rows).await?);
     }
     print(&figures, arguments.json)
 }

@@ -108,11 +108,12 @@ fn online(settings: &Settings) -> Result<String> {
 
 fn history(settings: &Settings) -> Result<String> {
     let wrong = |e: features::offline::HistoryError| Error::Broken(e.to_string());
-    // A running process holds the spool, and what it can do is the same.
-    let embedded = settings.history.url == "embedded:";
-    let history = match embedded {
-        true => parts::history(settings, clock::system())?,
-        false => parts::history_to_read(settings, clock::system())?,
+    // A process that runs holds what is written; its history can be read beside it.
+    let history = match parts::history(settings, clock::system()) {
+        Err(held) if settings.history.url != "embedded:" => {
+            parts::history_to_read(settings, clock::system()).map_err(|_| held)?
+        }
+        opened => opened?,
     };
     let remarks = history.remarks().map_err(wrong)?;
     if !remarks.is_empty() {

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use super::{
     HistoryError,
     answer::Answer,
-    sql::{Sql, quoted},
+    sql::{Sql, literal, quoted},
 };
 use crate::offline::HistoryOptions;
 
@@ -80,7 +80,17 @@ impl Server {
                 self.place, OLDEST.0, OLDEST.1
             )));
         }
-        if !read_only {
+        if read_only {
+            let named = literal(&self.database);
+            let there: Vec<(u64,)> =
+                self.ask_server(&format!("SELECT count() FROM system.databases WHERE name = {named}"))?;
+            if there != [(1,)] {
+                return Err(HistoryError::Unavailable(format!(
+                    "there is no history in ClickHouse at {} yet: no database `{}`; start the system once",
+                    self.place, self.database
+                )));
+            }
+        } else {
             let sql = format!("CREATE DATABASE IF NOT EXISTS {}", quoted(&self.database));
             self.run(false, sql.into(), &[])?;
         }
@@ -270,8 +280,12 @@ fn silent(place: &str, limit: Duration) -> HistoryError {
 /// What the server or the way to it says, by what the caller can do.
 fn failed(place: &str, error: &Error) -> HistoryError {
     let mut text = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
-        text = format!("{text} ({cause})");
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    if let Some(cause) = cause.map(ToString::to_string).filter(|c| !text.contains(c.as_str())) {
+        text = format!("{text}: {cause}");
     }
     let text: String = text.chars().take(400).collect();
     let code = text.split_once("Code: ").and_then(|(_, rest)| rest.split_once('.')?.0.parse::<u32>().ok());
