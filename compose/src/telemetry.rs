@@ -32,6 +32,7 @@ pub fn start() -> Result<PrometheusHandle> {
         .map_err(failed)?;
     ingest::telemetry::describe();
     features::offline::metrics::describe();
+    features::online::metrics::describe();
     features::quality::metrics::describe();
     features::udf::metrics::describe();
     pipelines::verify::watch::describe();

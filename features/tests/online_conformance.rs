@@ -3,6 +3,9 @@
 
 #[path = "support/rows.rs"]
 mod rows;
+#[cfg(feature = "redis")]
+#[path = "support/servers.rs"]
+mod servers;
 
 use std::sync::Arc;
 
@@ -167,6 +170,62 @@ fn redis_conforms() {
     let Some(server) = ingest::servers::redis() else { return };
     let options = OnlineOptions { partitions: 1, prefix: "conformance".into(), ..OnlineOptions::new(2) };
     conforms(&*online::open(&server.url, &options).unwrap());
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn redis_behind_tls_and_a_password_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((_server, url)) = servers::tls(dir.path()) else { return };
+    let password = dir.path().join("password");
+    std::fs::write(&password, "right\n").unwrap();
+    let options = OnlineOptions {
+        partitions: 1,
+        password_file: Some(password),
+        ca_file: Some(dir.path().join("ca.pem")),
+        ..OnlineOptions::new(2)
+    };
+    conforms(&*online::open(&url, &options).unwrap());
+    assert!(online::check(&url, &options).unwrap().contains("version"));
+    // Nobody is trusted unseen.
+    let e = online::check(&url, &OnlineOptions { ca_file: None, ..options }).unwrap_err();
+    assert!(matches!(e, FeatureError::Unavailable(_)), "{e}");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_cluster_conforms() {
+    let Some((_nodes, url)) = servers::cluster() else { return };
+    let one = OnlineOptions { partitions: 1, ..OnlineOptions::new(2) };
+    conforms(&*online::open(&url, &one).unwrap());
+    online::check(&url, &one).unwrap();
+
+    // Partitions on every server, in one call.
+    let options = OnlineOptions { partitions: 16, prefix: "many".into(), ..OnlineOptions::new(2) };
+    let store = online::open(&url, &options).unwrap();
+    let all: Vec<u32> = (0..16).collect();
+    store.claim("state", &all).unwrap();
+    store.clear(&all).unwrap();
+    let view = &views()[0];
+    let names: Vec<String> = (0..300).map(|i| format!("person {i}")).collect();
+    let row = |name: &String| OnlineRow {
+        view: view.clone(),
+        entity: name.as_str().into(),
+        row: Some(row_of(name, view.version, 7, 2)),
+    };
+    store.put_many(names.iter().map(row).collect()).unwrap();
+    let position = Position(all.iter().map(|p| (*p, 7)).collect());
+    store.advance(&position).unwrap();
+    assert_eq!(wait(store.applied()).unwrap(), position);
+    let keys: Vec<_> = names.iter().map(|name| (&**view, name.as_str())).collect();
+    let found = wait(store.get_many(&keys)).unwrap();
+    assert!(found.iter().zip(&names).all(|(f, name)| *f.row.as_ref().unwrap().entity == **name && !f.stale));
+    assert_eq!(wait(store.entities(view)).unwrap().len(), 300);
+    wait(store.erase("person 7")).unwrap();
+    assert_eq!((get(&*store, view, "person 7"), wait(store.entities(view)).unwrap().len()), (None, 299));
+    store.clear(&all[..8]).unwrap();
+    let left = wait(store.entities(view)).unwrap();
+    assert!(left.iter().all(|e| ingest::log::partition_of(e, 16) >= 8) && !left.is_empty());
 }
 
 #[test]

@@ -234,6 +234,45 @@ async fn full_memory_takes_no_rows_and_keeps_those_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_redis_is_waited_out() {
+    let wishes = Wishes {
+        arguments: ["--appendonly", "yes"].map(String::from).into(),
+        // Of its log of writes, which may grow no further.
+        file_kib: Some(256),
+    };
+    let Some(mut server) = servers::redis_with(&wishes).filter(Server::is_own) else { return };
+    let views = views();
+    let store = open(&server.url);
+    begin(&store, &views);
+    let mut last = 5;
+    let why = loop {
+        match put(&store, &views[0], "ada", last + 1, 200) {
+            Ok(()) => last += 1,
+            Err(e) => break unavailable::<()>(Err(e)),
+        }
+        assert!(last < 100_000, "never full");
+    };
+    assert!(why.contains("disk"), "{why}");
+    assert!(read(&store, &views[0], "ada").await.unwrap().0 >= Some(5), "reads go on");
+    server.kill();
+    server.limit_files(None);
+    server.start();
+    // It has what it wrote, or less than it said; the job would put everything again.
+    let began = Instant::now();
+    let next = loop {
+        match put(&store, &views[0], "ada", last + 1, 1) {
+            Ok(()) => break last + 1,
+            Err(FeatureError::Lost(_)) => {
+                begin(&store, &views);
+                break 5;
+            }
+            Err(e) => assert!(began.elapsed() < Duration::from_secs(20), "{e}"),
+        }
+    };
+    assert_eq!(fresh(&store, &views[0], "ada").await, Some(next));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_writers_one_writes() {
     let Some(server) = servers::redis() else { return };
     let views = views();
@@ -419,4 +458,38 @@ fn any_bytes_in_redis_are_read_safely() {
         .block_on(redis::cmd("SET").arg("kairos:{0}:applied").arg("nonsense").query_async(&mut raw.clone()))
         .unwrap();
     assert_eq!(runtime.block_on(store.applied()).unwrap(), Position::default());
+}
+
+/// The user that the guide describes may do all that is needed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_few_rights_suffices() {
+    let Some(server) = servers::redis().filter(Server::is_own) else { return };
+    let client = redis::Client::open(server.url.as_str()).unwrap();
+    let mut raw = client.get_multiplexed_async_connection().await.unwrap();
+    let guide = include_str!("../../docs/guides/redis.md");
+    let rule = guide.split('`').find(|text| text.starts_with("ACL SETUSER kairos")).unwrap();
+    let rule = rule.replace(">…", ">secret");
+    let mut words = rule.split(' ');
+    let mut command = redis::cmd(words.next().unwrap());
+    for word in words {
+        command.arg(word);
+    }
+    let _: () = command.query_async(&mut raw).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("password"), "secret\n").unwrap();
+    let few = OnlineOptions {
+        user: Some("kairos".into()),
+        password_file: Some(dir.path().join("password")),
+        ..options()
+    };
+    assert!(features::online::redis::check(&server.url, &few).await.unwrap().contains("version"));
+    let store = RedisOnline::open(&server.url, &few).unwrap();
+    let views = views();
+    begin(&store, &views);
+    assert_eq!(read(&store, &views[0], "ada").await.unwrap(), (Some(5), false));
+    assert_eq!(store.applied().await.unwrap(), at(5));
+    assert_eq!(store.entities(&views[0]).await.unwrap().len(), 1);
+    store.erase("ada").await.unwrap();
+    assert_eq!(read(&store, &views[0], "ada").await.unwrap(), (None, false));
+    store.release();
 }

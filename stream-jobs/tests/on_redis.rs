@@ -236,6 +236,7 @@ async fn values_are_those_of_the_embedded_store_whatever_happens() {
         let beside = world.store(&server.url, "beside", "beside").unwrap();
         beside.wait_for(&world.end(), PATIENCE).await.unwrap();
         assert_same(&world.values(&beside).await, &world.wanted().await);
+        one_round_trip(&server, &world, &beside).await;
 
         // Restarted in the middle, in order and not.
         world.tell(100).await;
@@ -255,6 +256,12 @@ async fn values_are_those_of_the_embedded_store_whatever_happens() {
         world.tell(200).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!job.task.is_finished(), "the job waits");
+        let names: Vec<String> = world.registry.feature_names().collect();
+        let prepared = world.registry.prepare(&names).unwrap();
+        let row = beside.read_one(&prepared, "u1", NOW).await.unwrap();
+        assert!(row.stale, "read before, and marked");
+        let table = beside.read_table(&prepared, vec!["u1".into()], NOW).await.unwrap();
+        assert_eq!((table.stale, table.position), (vec![true], Position::default()));
         server.start();
         world.tell(50).await;
         job.reaches(&world.end()).await;
@@ -354,12 +361,28 @@ async fn no_checkpoint_holds_what_redis_did_not_take() {
     job.stop().await;
 }
 
+/// A read of everything about a person is one command.
+async fn one_round_trip(server: &Server, world: &World, features: &FeatureStore) {
+    let names: Vec<String> = world.registry.feature_names().collect();
+    let prepared = world.registry.prepare(&names).unwrap();
+    said(server, "CONFIG RESETSTAT");
+    features.read_one(&prepared, "u1", NOW).await.unwrap();
+    let stats = said(server, "INFO commandstats");
+    assert!(stats.contains("cmdstat_mget:calls=1,") && !stats.contains("cmdstat_get:"), "{stats}");
+}
+
+/// What the server answers to a line.
+fn said(server: &Server, line: &str) -> String {
+    use std::io::{Read, Write};
+    let mut connection = std::net::TcpStream::connect(server.address()).unwrap();
+    connection.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// How many keys end with an entity, as the server itself says.
 fn redis_keys(server: &Server, entity: &str) -> usize {
-    use std::io::{BufRead, BufReader, Write};
-    let mut connection = std::net::TcpStream::connect(server.address()).unwrap();
-    connection.write_all(format!("KEYS *:{entity}\r\n").as_bytes()).unwrap();
-    let mut line = String::new();
-    BufReader::new(connection).read_line(&mut line).unwrap();
-    line.trim().trim_start_matches('*').parse().unwrap()
+    let answer = said(server, &format!("KEYS *:{entity}"));
+    answer.lines().next().unwrap().trim_start_matches('*').parse().unwrap()
 }

@@ -176,7 +176,7 @@ impl FeatureReads for Script {
                 age_ms: vec![count.map(|_| 1000); width],
                 as_of,
                 parts: Vec::new(),
-                stale: completed.contains_key("stale"),
+                stale: entity == "stale",
             }
         };
         let rows = entities.iter().map(row).collect();

@@ -127,3 +127,16 @@ async fn a_read_waits_for_what_its_caller_wrote() {
     assert_eq!((answer.status, value(&answer)), (StatusCode::OK, json!(3)));
     assert!(answer.json().get("late").is_none());
 }
+
+#[tokio::test]
+async fn rows_that_may_be_too_old_say_so() {
+    let (_, router) = open();
+    let body = json!({"entities": ["ada", "stale"], "features": ["task_activity.completed_24h"]});
+    let answer = post(&router, "/v1/features/read", &body.to_string()).await;
+    let rows = &answer.json()["rows"];
+    assert_eq!((&rows[0].get("stale"), &rows[1]["stale"]), (&None, &json!(true)), "{}", answer.text);
+    let api = get(&router, "/openapi.json").await.json();
+    for schema in ["RowShape", "Recommendation"] {
+        assert!(api["components"]["schemas"][schema]["properties"]["stale"].is_object(), "{schema}");
+    }
+}

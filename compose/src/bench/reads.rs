@@ -24,7 +24,7 @@ const PEOPLE: usize = 100;
 const CONNECTIONS: usize = 16;
 const ROUNDS: u32 = 3;
 const IN_PROCESS: u32 = 200_000;
-const SETTLE: Duration = Duration::from_secs(3);
+pub(super) const SETTLE: Duration = Duration::from_secs(3);
 
 /// Reads in process, then over HTTP beside a handler that answers the same bytes; then many people in one
 /// read beside one person with as many values.

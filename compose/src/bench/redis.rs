@@ -17,7 +17,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::{
     figures::{Bound, Figure, Latencies, median},
-    reads::features_with_values,
+    reads::{SETTLE, features_with_values},
     subject::Subject,
 };
 use crate::{
@@ -58,6 +58,8 @@ fn settings(settings: &Settings) -> Result<Settings> {
 /// Reads of twenty features beside a GET of the same bytes, writes beside pipelined SETs of the same, memory.
 async fn measure(settings: &Settings, subject: &Subject, seconds: f64) -> Result<Vec<Figure>> {
     let mut raw = connect(settings).await?;
+    // The sweep renews rows whose values changed since the signals were made; it begins with the job.
+    tokio::time::sleep(SETTLE).await;
     let names = features_with_values(subject)?;
     let prepared = subject.features.registry().prepare(&names).map_err(broken)?;
     let views: Vec<Arc<View>> = views_of(subject, &names);

@@ -3,10 +3,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`embedded`] | rows in this process's memory |
+//! | [`metrics`] | what is counted |
 //! | [`options`] | what a backend is told |
 //! | `redis` | rows in Redis, for many processes |
 
 pub mod embedded;
+pub mod metrics;
 pub mod options;
 #[cfg(feature = "redis")]
 pub mod redis;

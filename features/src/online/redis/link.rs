@@ -108,18 +108,22 @@ impl Target {
 
     /// What an error of the server means, and what mends it. Trying again may help, once it is mended.
     pub fn told(&self, e: &RedisError) -> FeatureError {
-        let mend = match (e.kind(), e.code()) {
+        // Of a pipeline the first, which says what it is about.
+        let first = e.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, e)| e.clone()));
+        let code = first.as_ref().map(|e| e.code()).or(e.code());
+        let said = first.as_ref().map_or_else(|| e.to_string(), |e| e.to_string());
+        let mend = match (e.kind(), code) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
                 "it refused the login; set online.user and online.password_file to what its ACL has"
             }
             (_, Some("OOM")) => "it has no memory left; raise its `maxmemory`, or give it a larger machine",
             (_, Some("NOPERM")) => "the user may not do this; allow it `~kairos:* +@all` in its ACL",
-            (_, Some("MISCONF")) => "it cannot write its snapshot and so takes no writes; give its disk room",
+            (_, Some("MISCONF")) => "it cannot write to its disk and so takes no writes; give it room there",
             (_, Some("READONLY")) => "it is a replica; name the primary in online.url",
             (_, Some("LOADING")) => "it is reading its data from disk; wait",
             _ => "see that it runs and that online.url names it",
         };
-        FeatureError::Unavailable(format!("Redis at {}: {mend} ({e})", self.shown))
+        FeatureError::Unavailable(format!("Redis at {}: {mend} ({said})", self.shown))
     }
 
     pub fn silent(&self, within: Duration) -> FeatureError {

@@ -10,13 +10,17 @@ use std::{
 
 use futures::future::try_join_all;
 use ingest::log::{Partition, Position};
+use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use redis::{Value, cmd};
 
 use super::{cache::Cache, keys::Keys, link::Link};
 use crate::{
     error::FeatureError,
-    online::Found,
+    online::{
+        Found,
+        metrics::{AWAY, STALE},
+    },
     row::{Row, version_in},
     view::View,
 };
@@ -66,7 +70,9 @@ impl Reader {
         }
         let (cache, now) = (self.cache.lock(), Instant::now());
         let remembered = names.iter().map(|name| Some(Found { row: cache.get(name, now)?, stale: true }));
-        remembered.collect::<Option<_>>().ok_or_else(|| {
+        let remembered: Option<Vec<Found>> = remembered.collect();
+        counter!(STALE).increment(remembered.as_ref().map_or(0, |rows| rows.len() as u64));
+        remembered.ok_or_else(|| {
             let why = self.why.lock();
             FeatureError::Unavailable(format!("{why}; the values were not read here lately"))
         })
@@ -80,11 +86,15 @@ impl Reader {
 
     /// How far the rows of each partition are.
     pub async fn applied(&self) -> Result<Position, FeatureError> {
+        self.applied_by(&self.link).await
+    }
+
+    async fn applied_by(&self, link: &Link) -> Result<Position, FeatureError> {
         let mut command = cmd("MGET");
         for partition in 0..self.keys.partitions {
             command.arg(self.keys.applied(partition));
         }
-        let values = super::writer::items(self.link.ask(&command).await?);
+        let values = super::writer::items(link.ask(&command).await?);
         let next = |value: &Value| super::writer::text_of(value).parse().ok();
         let each = (0..).zip(&values).filter_map(|(p, value)| Some((p, next(value)?)));
         Ok(Position(each.collect()))
@@ -181,6 +191,7 @@ impl Reader {
         if self.away.swap(true, Relaxed) {
             return;
         }
+        gauge!(AWAY).set(1.0);
         tracing::warn!(why = %self.why.lock(), "the online store is away; answers come from rows read before, marked stale");
         let this = Arc::downgrade(self);
         self.runtime.spawn(async move {
@@ -189,10 +200,12 @@ impl Reader {
                 tokio::time::sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_PAUSE);
                 let Some(reader) = this.upgrade() else { return };
-                match reader.probe.ask(&cmd("PING")).await {
+                // What a read asks first, of every server that has some.
+                match reader.applied_by(&reader.probe).await {
                     Ok(_) => {
                         tracing::info!("the online store is back");
                         reader.away.store(false, Relaxed);
+                        gauge!(AWAY).set(0.0);
                         return;
                     }
                     Err(e) => *reader.why.lock() = e.to_string(),
