@@ -83,6 +83,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Scheduler and executors that make features for many rows
+    #[cfg(feature = "ballista")]
+    #[command(subcommand)]
+    Ballista(commands::ballista::BallistaCommand),
     /// Check the settings and open every backend once
     Check,
     /// API keys
@@ -124,6 +128,11 @@ mod tests {
             "features drop work@0123456789abcdef",
             "features join rows.csv --output out.parquet --memory 64",
             "features join --table impressions --output out.parquet --feature work@0123.n_1h",
+            "features join rows.csv --output out.parquet --engine ballista://h:1 --staging d --jobs 4 --timeout 9",
+            #[cfg(feature = "ballista")]
+            "ballista scheduler --listen 127.0.0.1:1 --patience 5",
+            #[cfg(feature = "ballista")]
+            "ballista executor --scheduler h:1 --slots 2 --work d --memory 64",
             "features explain stress.reports_7d --json",
             "policy list",
             "arroyo export --out dir task_activity stress",

@@ -1,6 +1,8 @@
 //! The smaller commands, one module each.
 
 pub mod arroyo;
+#[cfg(feature = "ballista")]
+pub mod ballista;
 pub mod bandit;
 pub mod evaluate;
 pub mod explain;

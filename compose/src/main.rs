@@ -60,6 +60,7 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<()> {
     let settings = config::load(&cli.shared)?;
+    let listen = cli.shared.listen;
     let serves = matches!(cli.command, Command::Run { .. } | Command::Demo(_));
     if !serves {
         // So that `kairos … | head` ends quietly, as other commands do.
@@ -70,10 +71,11 @@ fn start(cli: Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Error::Unavailable(format!("no threads to run on: {e}")))?
-        .block_on(execute(settings, cli.command))
+        .block_on(execute(settings, listen, cli.command))
 }
 
-async fn execute(settings: config::Settings, command: Command) -> Result<()> {
+/// `listen` is the address as given on the command line, which for some commands is not that of HTTP.
+async fn execute(settings: config::Settings, listen: Option<String>, command: Command) -> Result<()> {
     match command {
         Command::Run { roles } => run::run(&settings, &roles).await,
         Command::Demo(arguments) => demo::run(settings, arguments).await,
@@ -86,6 +88,8 @@ async fn execute(settings: config::Settings, command: Command) -> Result<()> {
         Command::Evaluate(arguments) => commands::evaluate::run(&settings, &arguments),
         Command::Bandit(arguments) => commands::bandit::run(arguments),
         Command::Explain { impression, json } => commands::explain::run(&settings, &impression, json),
+        #[cfg(feature = "ballista")]
+        Command::Ballista(command) => commands::ballista::run(&settings, listen, command).await,
         Command::Check => check::run(&settings),
         Command::Keys(command) => commands::keys::run(&settings, &command),
         Command::Log(command) => commands::log::run(&settings, command).await,

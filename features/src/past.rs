@@ -37,6 +37,46 @@ pub enum Known {
     ByNow,
 }
 
+/// What makes the values of a view at many instants: this process ([`Here`]), or a cluster.
+pub trait Engine: Send + Sync {
+    /// The values of every slot for each row asked for.
+    ///
+    /// # Errors
+    /// When history cannot be read, or a value cannot be computed there.
+    fn values(&self, view: &View, asked: &Asked<'_>) -> Result<Made, FeatureError>;
+}
+
+/// What an [`Engine`] is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Whose values at which instants, ordered by both; repeats and unknown entities are fine.
+    pub rows: &'a [(&'a str, Millis)],
+    /// Which signals count.
+    pub known: Known,
+    /// Of them only those that stand in the log below this, where given.
+    pub below: Option<&'a Position>,
+}
+
+/// What an [`Engine`] answers.
+#[derive(Debug)]
+pub struct Made {
+    /// A column for each slot of the view, a row for each row asked for.
+    pub columns: Vec<ArrayRef>,
+    /// For each row, whether some signal in a window was left out because it arrived later.
+    pub late: Vec<bool>,
+}
+
+/// The engine of this process: the kernel, over history.
+pub struct Here<'a>(pub &'a dyn OfflineStore);
+
+impl Engine for Here<'_> {
+    fn values(&self, view: &View, asked: &Asked<'_>) -> Result<Made, FeatureError> {
+        let mut late = vec![false; asked.rows.len()];
+        let columns = of_view(self.0, view, asked.rows, asked.known, asked.below, &mut late)?;
+        Ok(Made { columns, late })
+    }
+}
+
 /// Values of a point-in-time join.
 #[derive(Debug)]
 pub struct Joined {
@@ -56,8 +96,21 @@ pub fn join<S: AsRef<str>>(
     rows: &[(S, Millis)],
     known: Known,
 ) -> Result<Joined, FeatureError> {
+    join_on(&Here(history), prepared, rows, known)
+}
+
+/// As [`join`], by an engine of choice.
+///
+/// # Errors
+/// As [`join`].
+pub fn join_on<S: AsRef<str>>(
+    engine: &dyn Engine,
+    prepared: &Prepared,
+    rows: &[(S, Millis)],
+    known: Known,
+) -> Result<Joined, FeatureError> {
     if prepared.computed.is_some() {
-        let stored = join(history, prepared.stored(), rows, known)?;
+        let stored = join_on(engine, prepared.stored(), rows, known)?;
         let instants: Vec<Millis> = rows.iter().map(|(_, at)| *at).collect();
         return Ok(Joined { values: compute(prepared, &stored.values, None, &instants)?, ..stored });
     }
@@ -73,9 +126,10 @@ pub fn join<S: AsRef<str>>(
     let mut columns: Vec<(usize, Field, ArrayRef)> = Vec::with_capacity(prepared.names.len());
     let mut late = vec![false; rows.len()];
     for part in &prepared.parts {
-        let slots = of_view(history, &part.view, &sorted, known, None, &mut late)?;
+        let made = engine.values(&part.view, &Asked { rows: &sorted, known, below: None })?;
+        late.iter_mut().zip(made.late).for_each(|(late, of_part)| *late |= of_part);
         for s in &part.slots {
-            let column = take(&slots[s.slot], &place, None).map_err(wrong(&part.view))?;
+            let column = take(&made.columns[s.slot], &place, None).map_err(wrong(&part.view))?;
             let field = Field::new(prepared.names[s.at].as_ref(), column.data_type().clone(), true);
             columns.push((s.at, field, column));
         }
@@ -113,20 +167,6 @@ fn beside(fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize) -> Result<Rec
 fn wrong(view: &View) -> impl Fn(ArrowError) -> FeatureError + use<> {
     let what = format!("view {}", view.name);
     move |e| FeatureError::compute(&what)(e.into())
-}
-
-/// A column for each slot of one view: the values of entities at instants by the signals that stand in the log
-/// below `position`. Rows come ordered by entity, then instant.
-///
-/// # Errors
-/// As [`join`].
-pub fn values_below(
-    history: &dyn OfflineStore,
-    view: &View,
-    sorted: &[(&str, Millis)],
-    position: &Position,
-) -> Result<Vec<ArrayRef>, FeatureError> {
-    of_view(history, view, sorted, Known::ByNow, Some(position), &mut vec![false; sorted.len()])
 }
 
 /// A column for each slot of one view; rows as in `sorted`.

@@ -19,7 +19,11 @@ use arrow::{
     datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
 };
 pub use features::past::Known;
-use features::{Prepared, offline::OfflineStore, past};
+use features::{
+    Prepared,
+    offline::OfflineStore,
+    past::{self, Engine, Here},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::Millis;
 
@@ -94,6 +98,20 @@ pub fn run(
     job: &JoinJob,
     progress: &ProgressBar,
 ) -> Result<JoinReport, PipelineError> {
+    run_on(&Here(history), history, prepared, job, progress)
+}
+
+/// As [`run`], the values made by an engine of choice.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    engine: &dyn Engine,
+    history: &dyn OfflineStore,
+    prepared: &Prepared,
+    job: &JoinJob,
+    progress: &ProgressBar,
+) -> Result<JoinReport, PipelineError> {
     let input = job.open(history)?;
     let columns = (input.column(&job.entity)?, input.column(&job.as_of)?);
     let taken: HashSet<String> = input.schema().fields().iter().map(|f| f.name().clone()).collect();
@@ -106,7 +124,7 @@ pub fn run(
     {
         progress.set_style(style);
     }
-    let join = Join { history, prepared, job, columns, piece: job.piece(prepared), progress };
+    let join = Join { engine, history, prepared, job, columns, piece: job.piece(prepared), progress };
     let fits = input.rows <= join.piece as u64 || matches!(job.input, Rows::Table(_));
     let report = if fits { join.as_they_come(input)? } else { join.sorted(input)? };
     progress.finish();
@@ -115,6 +133,7 @@ pub fn run(
 
 /// A join under way.
 struct Join<'a> {
+    engine: &'a dyn Engine,
     history: &'a dyn OfflineStore,
     prepared: &'a Prepared,
     job: &'a JoinJob,
@@ -137,14 +156,14 @@ impl<'a> Join<'a> {
         let own = input.schema();
         while let Some(piece) = next_piece(&mut input, &own, self.piece)? {
             let rows = questions(self.job, &input, &piece, self.columns, report.rows)?;
-            let joined = past::join(self.history, self.prepared.stored(), &rows, self.job.known)?;
+            let joined = past::join_on(self.engine, self.prepared.stored(), &rows, self.job.known)?;
             to.write(&piece, &joined.values)?;
             report.rows += piece.num_rows() as u64;
             report.with_late_signals += joined.with_late_signals as u64;
             self.progress.set_position(report.rows);
         }
         if report.rows == 0 {
-            let nothing = past::join::<&str>(self.history, self.prepared.stored(), &[], self.job.known)?;
+            let nothing = past::join_on::<&str>(self.engine, self.prepared.stored(), &[], self.job.known)?;
             to.write(&RecordBatch::new_empty(own), &nothing.values)?;
         }
         to.finish()?;

@@ -20,12 +20,18 @@ use arrow::{
     array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array},
     error::ArrowError,
 };
-use features::{FeatureError, View, offline::OfflineStore, past};
+use features::{
+    FeatureError, View,
+    offline::OfflineStore,
+    past::{Asked, Engine, Here, Known},
+};
 use ingest::{Millis, log::Position};
 use instants::Instants;
 
 /// Rows of a piece.
 const PIECE: usize = 4_096;
+/// Rows of a piece that another engine makes, for which each piece is a run over history.
+const PIECE_ELSEWHERE: usize = 65_536;
 
 /// One backfill of one view.
 #[derive(Debug, Clone)]
@@ -62,26 +68,37 @@ pub struct Piece {
 /// The pieces of a run that are still to be made, one after the other.
 pub struct Pieces {
     history: Arc<dyn OfflineStore>,
+    engine: Option<Arc<dyn Engine>>,
     run: Run,
     instants: Instants,
 }
 
 impl Pieces {
-    /// Those that follow what the run has done.
+    /// Those that follow what the run has done; their values are made by `engine`, or else here.
     ///
     /// # Errors
     /// When history cannot be read.
-    pub fn of(history: Arc<dyn OfflineStore>, run: Run) -> Result<Pieces, FeatureError> {
+    pub fn of(
+        history: Arc<dyn OfflineStore>,
+        engine: Option<Arc<dyn Engine>>,
+        run: Run,
+    ) -> Result<Pieces, FeatureError> {
         let instants = Instants::of(&*history, &run)?;
-        Ok(Pieces { history, run, instants })
+        Ok(Pieces { history, engine, run, instants })
     }
 
     fn make(&mut self) -> Result<Option<Piece>, FeatureError> {
-        let (asked, signals) = self.instants.take(PIECE)?;
+        let most = if self.engine.is_some() { PIECE_ELSEWHERE } else { PIECE };
+        let (asked, signals) = self.instants.take(most)?;
         let Some(last) = asked.last().cloned() else { return Ok(None) };
         let sorted: Vec<(&str, Millis)> = asked.iter().map(|(e, t)| (e.as_ref(), *t)).collect();
         let view = &self.run.view;
-        let columns = past::values_below(&*self.history, view, &sorted, &self.run.below)?;
+        let asked = Asked { rows: &sorted, known: Known::ByNow, below: Some(&self.run.below) };
+        let columns = match &self.engine {
+            Some(engine) => engine.values(view, &asked)?,
+            None => Here(&*self.history).values(view, &asked)?,
+        }
+        .columns;
         let rows = rows(view, &sorted, columns)
             .map_err(|e| FeatureError::Compute { what: view.name.to_string(), source: Box::new(e.into()) })?;
         let rows = view.stamped(&rows, self.run.written)?;

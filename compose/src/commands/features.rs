@@ -3,6 +3,7 @@
 //! and versions of views, with the data directory held.
 
 mod cases;
+mod engine;
 mod explain;
 mod verify;
 mod versions;
@@ -12,11 +13,17 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use clap::{Args, Subcommand};
 use features::{
     Applied, FeatureError, FeatureRow, FeatureStore, Prepared, Registry, online,
+    past::Here,
     quality::{FeatureQuality, Quality},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use pipelines::join::{JoinJob, Known, Rows};
+use pipelines::{
+    PipelineError,
+    join::{JoinJob, Known, Rows},
+};
 use serde_json::{Map, Value, json};
+
+pub use engine::EngineArgs;
 
 use super::{history_to_read, instant};
 use crate::{
@@ -102,6 +109,9 @@ pub struct JoinArgs {
     /// training set wants
     #[arg(long)]
     with_hindsight: bool,
+    /// Where values are made
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Runs the command.
@@ -144,6 +154,11 @@ fn join(settings: &Settings, registry: &Registry, arguments: JoinArgs) -> Result
     let prepared = prepare(registry, &arguments.features, &arguments.views)?;
     let history = history_to_read(settings)?;
     let known = if arguments.with_hindsight { Known::ByNow } else { Known::ByThen };
+    let catalogue = Arc::new(parts::catalogue(settings)?);
+    let stored = prepared.stored().names.clone();
+    let views = stored.iter().filter_map(|name| registry.resolve(name.rsplit_once('.')?.0).ok());
+    let engine = arguments.engine.open(settings, history.clone(), catalogue, registry, views)?;
+    let here = Here(&*history);
     let (input, entity, as_of) = match (arguments.input, arguments.table) {
         (Some(file), _) => (Rows::File(file), "entity", "as_of"),
         (None, Some(table)) => (Rows::Table(table), "subject", "time"),
@@ -158,8 +173,11 @@ fn join(settings: &Settings, registry: &Registry, arguments: JoinArgs) -> Result
         memory: arguments.memory << 20,
     };
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let report =
-        pipelines::join::run(&*history, &prepared, &job, &bar).map_err(|e| Error::Input(e.to_string()))?;
+    let engine = engine.as_deref().unwrap_or(&here);
+    let report = pipelines::join::run_on(engine, &*history, &prepared, &job, &bar).map_err(|e| match e {
+        PipelineError::Features(e) => told(e),
+        other => Error::Input(other.to_string()),
+    })?;
     eprintln!("{} rows written to {}", report.rows, job.output.display());
     if report.with_late_signals > 0 {
         eprintln!(
@@ -231,7 +249,8 @@ fn print(row: &FeatureRow, names: &[Arc<str>], as_json: bool) {
     }
 }
 
-fn told(e: FeatureError) -> Error {
+/// An error of features, by what the person at the terminal can do.
+pub fn told(e: FeatureError) -> Error {
     match e {
         FeatureError::Request(_) | FeatureError::Definition { .. } => Error::Input(e.to_string()),
         FeatureError::Unavailable(_)

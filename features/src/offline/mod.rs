@@ -29,7 +29,7 @@ pub mod options;
 pub mod parquet;
 pub mod schema;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use ingest::{Millis, log::Position};
@@ -53,6 +53,17 @@ pub enum HistoryError {
     /// The request itself cannot be served (an unknown column, a column that changed its type).
     #[error("{0}")]
     Refused(String),
+}
+
+/// A table as files of Parquet, at one moment. Files that are replaced stay for about a minute.
+#[derive(Debug, Clone, Default)]
+pub struct TableFiles {
+    /// Absolute paths; a file may lack columns that came later.
+    pub paths: Vec<PathBuf>,
+    /// Rows that are in no file yet.
+    pub buffered: Vec<RecordBatch>,
+    /// Rows at or before this time are no longer part of the table, although files may hold them.
+    pub kept_after: Option<Millis>,
 }
 
 /// The offline store. See `tests/offline_conformance.rs` for the contract as a suite.
@@ -144,6 +155,12 @@ pub trait OfflineStore: Send + Sync + 'static {
     /// Waits until other processes can read what is durable, at most so long.
     fn deliver(&self, _within: Duration) -> Result<(), HistoryError> {
         Ok(())
+    }
+
+    /// The files in which a table lies, for other processes that see the same directories; `None` where rows are not
+    /// in files that everybody can read.
+    fn files(&self, _table: &str) -> Result<Option<TableFiles>, HistoryError> {
+        Ok(None)
     }
 
     /// A bounded piece of tidying up, meant for a thread of its own; `true` if there may be more to do.

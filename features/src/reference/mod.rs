@@ -11,11 +11,17 @@
 //! | `beside` | tables joined to the signals, and time zones |
 //! | `clock` | the days that a streak counts |
 //! | `window` | where a window begins |
+//! | [`spread`] | many entities and instants in one query, for a cluster |
+//! | [`questions`] | which those are, as a table |
+//! | `answers` | what came back for them |
 
+mod answers;
 mod beside;
 mod clock;
 mod everybody;
+pub mod questions;
 mod select;
+pub mod spread;
 mod window;
 
 use std::{
@@ -43,6 +49,7 @@ use datafusion::{
         FunctionRegistry,
         context::{SessionConfig, SessionContext},
     },
+    logical_expr::{AggregateUDF, ScalarUDF},
 };
 use ingest::{Millis, catalogue::Catalogue, log::Position};
 
@@ -237,15 +244,54 @@ fn session(of_users: &Functions, threads: usize) -> Result<SessionContext, Featu
     let mut config = SessionConfig::new().with_target_partitions(threads);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
     let ctx = SessionContext::new_with_config(config);
+    make_known(&ctx, of_users)?;
+    Ok(ctx)
+}
+
+/// Makes the functions that views may use known to a session.
+///
+/// # Errors
+/// A user function with the name of one that is built in.
+pub fn make_known(ctx: &SessionContext, of_users: &Functions) -> Result<(), FeatureError> {
     for function in functions() {
         if function.name() == "local_time" {
             ctx.register_udf(clock::clock(function.clone()));
         }
         ctx.register_udf(function);
     }
-    aggregates::register(&ctx);
-    of_users.register(&ctx)?;
-    Ok(ctx)
+    aggregates::register(ctx);
+    of_users.register(ctx)
+}
+
+/// The names of all these functions: a session elsewhere must take them from the same program.
+///
+/// # Errors
+/// As [`make_known`].
+pub fn functions_of(of_users: &Functions) -> Result<FunctionSet, FeatureError> {
+    let ctx = session(of_users, 1)?;
+    let scalars = functions().into_iter().map(|f| f.name().to_owned()).chain([clock::CLOCK.to_owned()]);
+    let aggregates: Vec<_> = aggregates::aggregates().iter().map(|f| f.name().to_owned()).collect();
+    let mut known = FunctionSet::default();
+    let of_users = of_users.sources().map(|s| s.name.clone());
+    for name in scalars.chain([aggregates::streak_now().name().to_owned()]).chain(aggregates).chain(of_users)
+    {
+        if let Ok(f) = ctx.udf(&name) {
+            known.scalars.push(f);
+        }
+        if let Ok(f) = ctx.udaf(&name) {
+            known.aggregates.push(f);
+        }
+    }
+    Ok(known)
+}
+
+/// Functions of ours and of users.
+#[derive(Debug, Clone, Default)]
+pub struct FunctionSet {
+    /// Once a row.
+    pub scalars: Vec<Arc<ScalarUDF>>,
+    /// Once a group.
+    pub aggregates: Vec<Arc<AggregateUDF>>,
 }
 
 /// Puts a table in the place of the one of that name.
@@ -280,6 +326,14 @@ fn one_row(answer: &[RecordBatch]) -> Result<Vec<Value>, DataFusionError> {
         Some(row) => row.columns().iter().map(|c| value(c, 0)).collect(),
         None => Err(DataFusionError::Plan("the batch query gave no row".to_owned())),
     }
+}
+
+/// A value of a column of features.
+///
+/// # Errors
+/// A type that no feature has.
+pub fn value_at(column: &ArrayRef, row: usize) -> Result<Value, FeatureError> {
+    value(column, row).map_err(FeatureError::compute("a column of features"))
 }
 
 fn value(column: &ArrayRef, row: usize) -> Result<Value, DataFusionError> {

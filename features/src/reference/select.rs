@@ -106,22 +106,94 @@ impl Select {
 
     /// The query for the features at an instant, where the person's time zone is this.
     pub fn features(&self, at: Millis, zone: Option<&str>) -> Result<String, ParserError> {
-        let mut select = self.select.clone();
         let at = format!("arrow_cast({at}, 'Timestamp(Millisecond, Some(\"+00:00\"))')");
         let zone = match zone {
             Some(zone) => format!("'{}'", zone.replace('\'', "''")),
             None => "CAST(NULL AS VARCHAR)".to_owned(),
         };
+        Ok(self.asked(&at, &zone)?.to_string())
+    }
+
+    /// The query for the features of many questions at once, over signals with the number of their question, its
+    /// instant and the person's time zone then in these columns; the number comes first in the answer.
+    pub fn of_many(&self, number: &str, at: &str, zone: &str) -> Result<String, ParserError> {
+        Ok(self.by_question(number, at, zone)?.to_string())
+    }
+
+    /// As [`of_many`](Self::of_many), as if none of the signals counted: what empty windows give.
+    pub fn of_none(
+        &self,
+        number: &str,
+        at: &str,
+        zone: &str,
+        is_aggregate: &dyn Fn(&str) -> bool,
+    ) -> Result<String, ParserError> {
+        let mut select = self.by_question(number, at, zone)?;
+        select.selection = None;
+        for_each_call(&mut select.projection, |name, call| {
+            let mut call = call.clone();
+            match &mut call {
+                Expr::Function(f) if is_aggregate(name) => f.filter = Some(Box::new(parse("FALSE")?)),
+                _ => return Ok(None),
+            }
+            Ok(Some(call))
+        })?;
+        Ok(select.to_string())
+    }
+
+    fn by_question(&self, number: &str, at: &str, zone: &str) -> Result<ast::Select, ParserError> {
+        let columns = [number, at, zone].map(|name| self.column(name));
+        let mut select = self.asked(&columns[1].to_string(), &columns[2].to_string())?;
+        select.projection.insert(0, SelectItem::UnnamedExpr(columns[0].clone()));
+        select.group_by = GroupByExpr::Expressions(columns.into(), Vec::new());
+        Ok(select)
+    }
+
+    /// The parts of WHERE, joined by AND, that look at the view's own signals alone.
+    pub fn own_conditions(&self) -> Vec<String> {
+        let mut parts = Vec::new();
+        let mut rest: Vec<&Expr> = self.select.selection.iter().collect();
+        while let Some(e) = rest.pop() {
+            match e {
+                Expr::BinaryOp { left, op: BinaryOperator::And, right } => rest.extend([&**left, &**right]),
+                Expr::Nested(inner) => rest.push(inner),
+                other => parts.push(other),
+            }
+        }
+        let of_others = |e: &&Expr| {
+            let looked = ast::visit_expressions(*e, |e| match e {
+                Expr::CompoundIdentifier(names)
+                    if names.len() > 1 && self.joined.iter().any(|j| j.alias.value == names[0].value) =>
+                {
+                    ControlFlow::Break(())
+                }
+                Expr::Identifier(_) if !self.joined.is_empty() => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            });
+            looked.is_break()
+        };
+        parts.retain(|e| !of_others(e));
+        parts.iter().map(ToString::to_string).collect()
+    }
+
+    /// What the SELECT calls its table.
+    pub fn alias(&self) -> &Ident {
+        &self.alias
+    }
+
+    /// The SELECT with an instant and a time zone, both as SQL, put in.
+    fn asked(&self, at: &str, zone: &str) -> Result<ast::Select, ParserError> {
+        let mut select = self.select.clone();
         for_each_call(&mut select.projection, |name, call| {
             Ok(match name {
-                "as_of" => Some(parse(&at)?),
-                "local_time" => with_zone(call, &zone)?,
+                "as_of" => Some(parse(at)?),
+                "local_time" => with_zone(call, zone)?,
                 // Today decides whether the last run of days still counts.
                 "streak" => Some(parse(&format!("streak_now({call}, local_time({at}, {zone}))"))?),
                 _ => None,
             })
         })?;
-        Ok(select.to_string())
+        Ok(select)
     }
 
     /// The query for the times of all signals that pass WHERE.
@@ -183,8 +255,8 @@ impl Select {
             "local_time" => with_zone(call, &zone),
             _ => Ok(None),
         };
-        let text = self.select.to_string().to_lowercase();
-        self.local = ["local_time", "streak"].iter().any(|f| text.contains(f));
+        let text = self.select.to_string();
+        self.local = ["local_time", "streak"].iter().any(|f| crate::udf::calls(&text, f));
         for_each_call(&mut self.select.selection, then)?;
         for_each_call(&mut self.select.projection, |name, call| {
             if !is_aggregate(name) {

@@ -60,7 +60,7 @@ impl Join<'_> {
                 break;
             }
             let rows: Vec<(&str, Millis)> = asked.iter().map(|(e, t, _)| (e.as_str(), *t)).collect();
-            let joined = past::join(self.history, self.prepared.stored(), &rows, self.job.known)?;
+            let joined = past::join_on(self.engine, self.prepared.stored(), &rows, self.job.known)?;
             report.with_late_signals += joined.with_late_signals as u64;
             let numbered = numbered(&asked, &joined.values).map_err(|e| disk.failed(&e))?;
             let mut of_bucket: Vec<Vec<u32>> = vec![Vec::new(); buckets.len()];

@@ -8,8 +8,10 @@
 //! |---|---|
 //! | [`sample`] | whom and which instants to look at |
 //! | [`watch`] | one after the other, at a low rate |
+//! | `together` | many at once, by an engine |
 
 pub mod sample;
+mod together;
 pub mod watch;
 
 use std::sync::Arc;
@@ -125,6 +127,16 @@ impl Checker {
         entity: &str,
         now: Millis,
     ) -> Result<Vec<Difference>, FeatureError> {
+        self.compare(store.history().as_ref(), &self.served_now(store, entity, now).await?)
+    }
+
+    /// Reads an entity's values of now, all at once.
+    pub async fn served_now(
+        &self,
+        store: &FeatureStore,
+        entity: &str,
+        now: Millis,
+    ) -> Result<Served, FeatureError> {
         // What was applied before the read is in the row. So is all that the row itself says.
         let mut position = store.applied().position();
         let row = store.read_one(&self.prepared, entity, now).await?;
@@ -133,14 +145,13 @@ impl Checker {
                 position.advance(*partition, last);
             }
         }
-        let served = Served {
+        Ok(Served {
             entity: row.entity,
             at: now,
             read: Read::Now,
             values: row.values,
             known: Known::Exactly(position),
-        };
-        self.compare(store.history().as_ref(), &served)
+        })
     }
 
     /// Reads an entity's values as of an instant and compares them.
@@ -150,10 +161,19 @@ impl Checker {
         entity: &str,
         at: Millis,
     ) -> Result<Vec<Difference>, FeatureError> {
+        self.compare(store.history().as_ref(), &self.served_as_of(store, entity, at)?)
+    }
+
+    /// Reads an entity's values as of an instant.
+    pub fn served_as_of(
+        &self,
+        store: &FeatureStore,
+        entity: &str,
+        at: Millis,
+    ) -> Result<Served, FeatureError> {
         let known = Known::AtLeast(store.applied().position());
         let row = store.read_as_of(&self.prepared, &[entity], at)?.remove(0);
-        let served = Served { entity: row.entity, at, read: Read::AsOf, values: row.values, known };
-        self.compare(store.history().as_ref(), &served)
+        Ok(Served { entity: row.entity, at, read: Read::AsOf, values: row.values, known })
     }
 
     /// Compares values that were served, here or elsewhere, with what history gives.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use features::{FeatureError, View, offline::OfflineStore};
+use features::{FeatureError, View, offline::OfflineStore, past::Engine};
 use ingest::{Millis, log::Position};
 use metrics::gauge;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,7 @@ pub struct Progress {
 /// See the module.
 pub struct Backfills {
     history: Arc<dyn OfflineStore>,
+    engine: Option<Arc<dyn Engine>>,
     /// The first one is under way.
     runs: Vec<Run>,
     /// What the next checkpoint has to note.
@@ -48,8 +49,14 @@ impl Backfills {
         noted: &[(String, String)],
         now: Millis,
     ) -> Result<Backfills, JobError> {
-        let mut all =
-            Backfills { history, runs: Vec::new(), notes: Vec::new(), pieces: None, background: None };
+        let mut all = Backfills {
+            history,
+            engine: None,
+            runs: Vec::new(),
+            notes: Vec::new(),
+            pieces: None,
+            background: None,
+        };
         let position = all.history.durable_position()?;
         for (name, text) in noted {
             let of = |v: &&Arc<View>| name.split(':').nth(1) == Some(&state_of(v));
@@ -96,6 +103,12 @@ impl Backfills {
         Ok(())
     }
 
+    /// Lets an engine make the values from here on.
+    pub(crate) fn by(&mut self, engine: Arc<dyn Engine>) {
+        self.interrupt();
+        self.engine = Some(engine);
+    }
+
     /// Leaves only the runs of these views, for a while: the others stay noted.
     pub(crate) fn only(&mut self, views: &[Arc<View>]) {
         self.runs.retain(|r| views.iter().any(|v| v.id == r.view.id));
@@ -126,7 +139,7 @@ impl Backfills {
     pub(crate) fn step(&mut self) -> Option<Result<Piece, FeatureError>> {
         let run = self.runs.first()?;
         if self.pieces.is_none() {
-            match Pieces::of(self.history.clone(), run.clone()) {
+            match Pieces::of(self.history.clone(), self.engine.clone(), run.clone()) {
                 Ok(pieces) => self.pieces = Some(pieces),
                 Err(e) => return Some(Err(e)),
             }
@@ -141,9 +154,9 @@ impl Backfills {
             Some(pieces) => pieces,
             None => {
                 let (to, from) = mpsc::channel(2);
-                let (history, run) = (self.history.clone(), run.clone());
+                let (history, engine, run) = (self.history.clone(), self.engine.clone(), run.clone());
                 let work = move || {
-                    let pieces: Box<dyn Iterator<Item = _>> = match Pieces::of(history, run) {
+                    let pieces: Box<dyn Iterator<Item = _>> = match Pieces::of(history, engine, run) {
                         Ok(pieces) => Box::new(pieces),
                         Err(e) => Box::new(std::iter::once(Err(e))),
                     };

@@ -38,6 +38,11 @@ impl Job {
         Ok(self.backfills.add(view, from, until, below, (self.clock)())?)
     }
 
+    /// Lets an engine make the values of backfills from here on, in place of this process.
+    pub fn backfill_by(&mut self, engine: Arc<dyn features::past::Engine>) {
+        self.backfills.by(engine);
+    }
+
     /// Does the pending backfills of these views, or all that are pending, and makes them durable now and then.
     pub async fn backfill(
         &mut self,

@@ -5,13 +5,16 @@
 
 mod served;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
-use features::Registry;
+use features::{Registry, offline::OfflineStore, past::Engine};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ingest::Millis;
-use pipelines::verify::{Checker, Difference, Read, sample};
+use pipelines::verify::{Checker, Difference, Read, Served, sample};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
 
@@ -49,6 +52,9 @@ pub struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Where the SQL is run
+    #[command(flatten)]
+    engine: super::EngineArgs,
 }
 
 /// What was found.
@@ -66,6 +72,8 @@ struct Plan {
     at: Option<Millis>,
     rng: StdRng,
     bar: ProgressBar,
+    /// Runs the SQL in place of this process.
+    engine: Option<Arc<dyn Engine>>,
 }
 
 /// Runs the command.
@@ -78,8 +86,19 @@ pub async fn run(settings: &Settings, registry: Registry, arguments: VerifyArgs)
     let all = || registry.views().iter().map(|v| v.pinned_name()).collect();
     let names: Vec<String> = if arguments.views.is_empty() { all() } else { arguments.views };
     let checkers = names.iter().map(|name| Checker::new(&catalogue, &registry, name).map_err(told));
+    let checkers: Vec<Checker> = checkers.collect::<Result<_>>()?;
+    let views = checkers.iter().map(Checker::view);
+    let engine = match arguments.engine.url {
+        // Without one, history need not be there yet.
+        None => None,
+        Some(_) => {
+            let history = history_to_read(settings)?;
+            arguments.engine.open(settings, history, Arc::new(catalogue), &registry, views)?
+        }
+    };
     let plan = Plan {
-        checkers: checkers.collect::<Result<_>>()?,
+        checkers,
+        engine,
         sample: arguments.sample,
         at: arguments.at.map(|text| instant("--at", &text)).transpose()?,
         rng: StdRng::seed_from_u64(seed),
@@ -179,30 +198,51 @@ async fn stored(settings: &Settings, mut plan: Plan) -> Result<Report> {
         let entities =
             sample::entities(history, &online, checker.view(), plan.sample, &mut plan.rng).map_err(told)?;
         plan.bar.inc_length(entities.len() as u64);
+        let mut served = Vec::new();
         for entity in &entities {
             let at = match plan.at {
                 Some(at) => at,
                 None => {
                     let now = clock::now();
-                    let found = checker.now(store, entity, now).await.map_err(told)?;
-                    report.add(checker, found);
+                    served.push(checker.served_now(store, entity, now).await.map_err(told)?);
                     sample::instant(history, checker.view(), entity, now, &mut plan.rng).map_err(told)?
                 }
             };
-            let found = checker.as_of(store, entity, at).map_err(told)?;
-            report.add(checker, found);
+            served.push(checker.served_as_of(store, entity, at).map_err(told)?);
             report.entities += 1;
+            if plan.engine.is_none() {
+                report.compare(checker, None, history, &std::mem::take(&mut served))?;
+            }
             plan.bar.set_message(format!("{} differences", report.differences.len()));
             plan.bar.inc(1);
         }
+        report.compare(checker, plan.engine.as_deref(), history, &served)?;
     }
     plan.bar.finish_and_clear();
     Ok(report)
 }
 
 impl Report {
-    fn add(&mut self, checker: &Checker, found: Vec<Difference>) {
-        self.values += checker.names().len();
-        self.differences.extend(found);
+    /// Compares what was served, by the engine at once, or here.
+    fn compare(
+        &mut self,
+        checker: &Checker,
+        engine: Option<&dyn Engine>,
+        history: &dyn OfflineStore,
+        served: &[Served],
+    ) -> Result<()> {
+        self.values += checker.names().len() * served.len();
+        match engine {
+            Some(_) if served.is_empty() => {}
+            Some(engine) => {
+                self.differences.extend(checker.compare_all(engine, history, served).map_err(told)?);
+            }
+            None => {
+                for served in served {
+                    self.differences.extend(checker.compare(history, served).map_err(told)?);
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -26,6 +26,9 @@ pub struct BackfillArgs {
     /// Values up to this instant
     #[arg(long, value_name = "INSTANT", requires = "names_of_views")]
     until: Option<String>,
+    /// Where values are made
+    #[command(flatten)]
+    engine: super::EngineArgs,
 }
 
 /// Runs `features backfill`.
@@ -47,6 +50,11 @@ pub async fn backfill(settings: &Settings, arguments: &BackfillArgs) -> Result<(
         eprintln!("the history of every view is complete; name a view to compute it again");
         return Ok(());
     }
+    let made = if named.is_empty() { store.registry().views().to_vec() } else { named.clone() };
+    let history = store.history().clone();
+    let engine =
+        arguments.engine.open(settings, history, core.catalogue.clone(), store.registry(), made.iter())?;
+    engine.into_iter().for_each(|engine| job.backfill_by(engine));
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(
         "{msg} {wide_bar} {human_pos}/{human_len} signals, {per_sec}, {eta} left",

@@ -42,7 +42,7 @@ use ingest::{Clock, Millis, log::Position};
 use parking_lot::Mutex;
 
 use self::{disk::Disk, manifest::Manifest};
-use super::{BatchStream, HistoryError, OfflineStore, ScanFilter, buffer::Buffer};
+use super::{BatchStream, HistoryError, OfflineStore, ScanFilter, TableFiles, buffer::Buffer};
 
 /// How the store behaves; the defaults suit a running system.
 #[derive(Clone)]
@@ -244,6 +244,10 @@ impl OfflineStore for ParquetHistory {
 
     fn estimate_rows(&self, table: &str, filter: &ScanFilter) -> Result<u64, HistoryError> {
         self.estimate(table, filter)
+    }
+
+    fn files(&self, table: &str) -> Result<Option<TableFiles>, HistoryError> {
+        self.table_files(table).map(Some)
     }
 
     fn compact_step(&self) -> Result<bool, HistoryError> {

@@ -15,7 +15,7 @@ use super::{
     stamp,
 };
 use crate::offline::{
-    BatchStream, ScanFilter,
+    BatchStream, ScanFilter, TableFiles,
     filter::RowTest,
     layout::Layout,
     merge,
@@ -58,6 +58,19 @@ impl ParquetHistory {
             schema: schema.clone(),
             buffered: state.buffer.batches(table),
         }))
+    }
+
+    /// The files of a table, and its rows that are in none.
+    pub(super) fn table_files(&self, table: &str) -> Result<TableFiles, HistoryError> {
+        let Some(view) = self.view(table)? else { return Ok(TableFiles::default()) };
+        let data =
+            std::path::absolute(self.disk.data()).map_err(|e| self.disk.failed("find its files", &e))?;
+        let stored = view.manifest.tables.get(table);
+        Ok(TableFiles {
+            paths: stored.iter().flat_map(|t| &t.files).map(|f| data.join(&f.name)).collect(),
+            buffered: view.buffered,
+            kept_after: stored.and_then(|t| t.kept_after),
+        })
     }
 
     /// Runs a read on a view of the table, again if files were replaced under it.

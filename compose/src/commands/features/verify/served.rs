@@ -62,11 +62,15 @@ pub(super) async fn compare(settings: &Settings, mut plan: Plan, client: &Client
     let compare = move || {
         plan.bar.set_prefix("comparing");
         plan.bar.set_length(reads.len() as u64);
-        for (i, served) in &reads {
-            let found = checkers[*i].compare(&*history, served).map_err(told)?;
-            report.add(&checkers[*i], found);
-            plan.bar.set_message(format!("{} differences", report.differences.len()));
-            plan.bar.inc(1);
+        for (i, checker) in checkers.iter().enumerate() {
+            let of_view: Vec<Served> =
+                reads.extract_if(.., |(of, _)| *of == i).map(|(_, served)| served).collect();
+            let together = if plan.engine.is_some() { of_view.len() } else { 1 };
+            for served in of_view.chunks(together.max(1)) {
+                report.compare(checker, plan.engine.as_deref(), &*history, served)?;
+                plan.bar.set_message(format!("{} differences", report.differences.len()));
+                plan.bar.inc(served.len() as u64);
+            }
         }
         plan.bar.finish_and_clear();
         Ok(report)
