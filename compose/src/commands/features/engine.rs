@@ -15,20 +15,20 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct EngineArgs {
     /// Let a cluster make the values, ballista://HOST:PORT of its scheduler; here when unset
-    #[arg(long = "engine", value_name = "URL")]
+    #[arg(id = "engine", long = "engine", value_name = "URL")]
     pub url: Option<String>,
     /// Copy the rows a job needs into this directory, which every executor sees under the same path; when unset,
     /// executors read the files of history where they lie
-    #[arg(long, value_name = "DIR", requires = "url")]
+    #[arg(long, value_name = "DIR", requires = "engine")]
     pub staging: Option<PathBuf>,
     /// How many jobs the cluster gets at a time; twice the slots of all executors is a good number
-    #[arg(long, value_name = "N", default_value_t = 16, requires = "url", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "engine", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
     /// Seconds that one job may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "url", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "engine", value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout: u32,
     /// Most MiB that the answer to one job may have
-    #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "url", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "engine", value_parser = clap::value_parser!(u32).range(1..))]
     pub answer: u32,
 }
 
