@@ -229,7 +229,8 @@ impl Server {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, HistoryError> {
         let task = self.handle.spawn(async move { tokio::time::timeout(limit, work).await });
-        match block_on(task) {
+        // The caller may be a task that never yields here, whose budget of polls would run out.
+        match block_on(tokio::task::unconstrained(task)) {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(e))) => Err(failed(&self.place, &e)),
             Ok(Err(_)) => Err(silent(&self.place, limit)),
