@@ -261,6 +261,31 @@ fn the_program_accepts_the_settings_it_is_given() {
 }
 
 #[test]
+fn the_settings_of_roles_apart_are_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "hush\n").unwrap();
+    for role in ["ingest", "api", "stream", "score", "pipelines"] {
+        let mut command = kairos();
+        command.current_dir(dir.path()).args(["check", "--data"]).arg(dir.path().join("data"));
+        for (name, value) in environment(role) {
+            let value = match name.as_str() {
+                "KAIROS__DATA__DIR" => continue,
+                _ if name.ends_with("_FILE") => secret.display().to_string(),
+                // Nobody answers there.
+                _ => value
+                    .replace("fluvio-sc", "127.0.0.1")
+                    .replace("//redis", "//127.0.0.1")
+                    .replace("clickhouse:8123", "127.0.0.1:1"),
+            };
+            command.env(name, value);
+        }
+        let (_, said, why) = run(&mut command);
+        assert!(said.contains("ok    settings"), "{role}: {said}{why}");
+    }
+}
+
+#[test]
 fn the_image_is_built_with_the_pinned_toolchain_and_runs_as_nobody() {
     let image = read(&compose_dir().join("Dockerfile"));
     let toolchain = read(&compose_dir().join("../rust-toolchain.toml"));
