@@ -61,7 +61,7 @@ impl Load {
     }
 
     /// Ends it, and compares features and history with what was accepted.
-    async fn is_all_there(self, system: &System) {
+    async fn must_be_whole(self, system: &System) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
         let (accepted, last) = (self.accepted.lock().unwrap().clone(), self.last.lock().unwrap().clone());
@@ -108,7 +108,7 @@ async fn every_server_may_die_under_load_and_come_back() {
         system.eventually("readiness names the part that is away", says).await;
         system.server(which).start();
         tokio::time::sleep(Duration::from_millis(500)).await;
-        load.is_all_there(&system).await;
+        load.must_be_whole(&system).await;
     }
 }
 
@@ -128,7 +128,7 @@ async fn roles_killed_at_random_instants_lose_and_double_nothing() {
         system.kill(role);
         system.start_process(role);
     }
-    load.is_all_there(&system).await;
+    load.must_be_whole(&system).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,6 +153,6 @@ async fn a_network_that_drops_stalls_and_slows_loses_and_doubles_nothing() {
             tokio::time::sleep(Duration::from_millis(1_200)).await;
         }
         proxy.set(Network::Whole);
-        load.is_all_there(&system).await;
+        load.must_be_whole(&system).await;
     }
 }
