@@ -2,39 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use fluvio::dataplane::{
-    link::ErrorCode,
-    record::{Batch, RawRecords, Record, RecordData, RecordKey, RecordSet},
-};
+use fluvio::dataplane::{link::ErrorCode, record::RecordSet};
 use fluvio_spu_schema::produce::{DefaultPartitionRequest, DefaultProduceRequest, DefaultTopicRequest};
 use hashbrown::HashMap;
 
 use super::{
     connection::{Connection, Trouble},
     fetch::Source,
+    parcel::{Outgoing, Parcel, parcels},
     shared::{Shared, TopicState},
 };
 use crate::{
     event,
-    log::{Compression, Isolation, LogError, Offset, Partition},
+    log::{Isolation, LogError, Offset, Partition},
 };
 
-/// Records of one batch, before compression. Fluvio takes batches of 2 MiB by default.
-const BATCH_BYTES: usize = 1 << 20;
 /// Batches of one request. Fluvio takes requests of 32 MiB.
 const REQUEST_BYTES: usize = 8 << 20;
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A request is given at least so long.
 const LEAST_WAIT: Duration = Duration::from_millis(200);
-
-/// One record on its way.
-pub struct Outgoing {
-    pub subject: String,
-    pub key: u128,
-    /// The event.
-    pub value: Vec<u8>,
-}
 
 /// The way to one partition.
 pub struct Lane {
@@ -44,12 +32,6 @@ pub struct Lane {
     seen: Offset,
     /// Whether a request went out whose outcome is not known.
     uncertain: bool,
-}
-
-struct Parcel {
-    keys: Vec<u128>,
-    batch: Batch<RawRecords>,
-    outcome: Option<Result<Vec<Offset>, LogError>>,
 }
 
 impl Lane {
@@ -264,45 +246,4 @@ async fn wait_or(deadline: Instant, pause: &mut Duration) -> Result<(), ()> {
     tokio::time::sleep(left.min(*pause)).await;
     *pause = (*pause * 2).min(PAUSES.1);
     Ok(())
-}
-
-/// Puts records into batches, compressed.
-fn parcels(records: Vec<Outgoing>, shared: &Shared) -> Vec<Parcel> {
-    let mut parcels = Vec::new();
-    let (mut keys, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for record in records {
-        let size = record.value.len() + record.subject.len();
-        if bytes > 0 && bytes + size > BATCH_BYTES {
-            parcels.push(parcel(std::mem::take(&mut keys), std::mem::take(&mut batch), shared));
-            bytes = 0;
-        }
-        bytes += size;
-        keys.push(record.key);
-        batch.push(Record::new_key_value(RecordKey::from(record.subject), RecordData::from(record.value)));
-    }
-    if !keys.is_empty() {
-        parcels.push(parcel(keys, batch, shared));
-    }
-    parcels
-}
-
-fn parcel(keys: Vec<u128>, records: Vec<Record<RecordData>>, shared: &Shared) -> Parcel {
-    let mut batch = Batch::from(records);
-    let now = (shared.clock)();
-    let header = batch.get_mut_header();
-    (header.first_timestamp, header.max_time_stamp) = (now, now);
-    header.set_compression(match shared.options.fluvio.compression {
-        Compression::None => fluvio::Compression::None,
-        Compression::Gzip => fluvio::Compression::Gzip,
-        Compression::Snappy => fluvio::Compression::Snappy,
-        Compression::Lz4 => fluvio::Compression::Lz4,
-        Compression::Zstd => fluvio::Compression::Zstd,
-    });
-    match Batch::<RawRecords>::try_from(batch) {
-        Ok(batch) => Parcel { keys, batch, outcome: None },
-        Err(e) => {
-            let error = LogError::Refused(format!("a batch cannot be compressed: {e}"));
-            Parcel { keys, batch: Batch::default(), outcome: Some(Err(error)) }
-        }
-    }
 }

@@ -23,6 +23,7 @@ mod keys;
 mod lane;
 pub mod metrics;
 mod open;
+mod parcel;
 mod reader;
 mod shared;
 mod shelf;
@@ -39,7 +40,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::{
     consumers::Commit,
-    lane::Outgoing,
+    parcel::Outgoing,
     shared::Engine,
     writer::{Job, Target},
 };

@@ -10,8 +10,9 @@ use super::{
     backoff::Backoff,
     connection::Trouble,
     fetch::Source,
-    lane::{Lane, Outgoing},
+    lane::Lane,
     metrics,
+    parcel::Outgoing,
     shared::{Shared, TopicState},
 };
 use crate::{
