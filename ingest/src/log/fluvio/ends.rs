@@ -105,18 +105,21 @@ async fn look_at(
         Some(connection) => connection,
         None => shared.cluster.connect(unit).await?,
     };
+    // What is acknowledged while the answer is on its way may lie beyond it.
+    let before: Vec<Vec<Offset>> = shared.everything().map(|state| state.ends.borrow().clone()).collect();
     let request = FetchOffsetsRequest { topics, ..FetchOffsetsRequest::default() };
     let answer = connection.ask(request, LOOK).await?;
     let mut moved = false;
     for topic in answer.topics {
-        let Some(state) = shared.everything().find(|state| state.name == topic.name) else { continue };
+        let named = shared.everything().zip(&before).find(|(state, _)| state.name == topic.name);
+        let Some((state, before)) = named else { continue };
         for found in topic.partitions {
             if found.error_code != ErrorCode::None {
                 return Err(Trouble::Refused(found.error_code));
             }
             let offset = |offset: i64| Offset::try_from(offset).unwrap_or(0);
             let (partition, end): (Partition, _) = (found.partition_index, offset(found.last_stable_offset));
-            let known = state.ends.borrow().get(partition as usize).copied().unwrap_or(0);
+            let known = before.get(partition as usize).copied().unwrap_or(0);
             if end < known {
                 return Err(Trouble::Unknown(format!(
                     "`{}-{partition}` ends at {end}, where {known} was durable already: the cluster has lost records",
