@@ -338,3 +338,14 @@ fn what_keeps_it_from_opening_is_told_without_secrets() {
     let second = refusal(&|o| o.server.password = None);
     assert!(second.contains("another process"), "{second}");
 }
+
+#[test]
+fn an_asynchronous_caller_may_ask_as_often_as_it_likes() {
+    let Some(database) = database() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&database.url, dir.path(), LONG);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Beyond what a task may poll before it must give way.
+    let asking = async { (0..300).all(|_| store.reachable().is_ok()) };
+    assert!(runtime.block_on(asking));
+}

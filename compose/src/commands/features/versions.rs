@@ -1,6 +1,6 @@
 //! `kairos features backfill|drop`: both change the data directory, so they need it for themselves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use features::View;
@@ -30,6 +30,9 @@ pub struct BackfillArgs {
     #[command(flatten)]
     engine: super::EngineArgs,
 }
+
+/// Longest that a backfill waits until others can read its rows.
+const DELIVERY: Duration = Duration::from_secs(60);
 
 /// Runs `features backfill`.
 pub async fn backfill(settings: &Settings, arguments: &BackfillArgs) -> Result<()> {
@@ -74,6 +77,9 @@ pub async fn backfill(settings: &Settings, arguments: &BackfillArgs) -> Result<(
     });
     done.await.map_err(broken)?;
     bar.finish_and_clear();
+    if let Err(e) = store.history().deliver(DELIVERY) {
+        eprintln!("{e}");
+    }
     eprintln!("the history of {} is complete", filled.join(", "));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, error::Error, query::Query};
-use futures::{SinkExt, channel::mpsc, executor::block_on};
+use futures::{SinkExt, channel::mpsc};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -228,9 +228,11 @@ impl Server {
         limit: Duration,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let task = self.handle.spawn(async move { tokio::time::timeout(limit, work).await });
-        // The caller may be a task that never yields here, whose budget of polls would run out.
-        match block_on(tokio::task::unconstrained(task)) {
+        // A channel of the standard library: tokio's own count against the budget of the task this is called in, and
+        // beyond it would never be ready.
+        let (sender, done) = std::sync::mpsc::sync_channel(1);
+        self.handle.spawn(async move { drop(sender.send(tokio::time::timeout(limit, work).await)) });
+        match done.recv() {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(e))) => Err(failed(&self.place, &e)),
             Ok(Err(_)) => Err(silent(&self.place, limit)),
