@@ -149,6 +149,7 @@ fn places(settings: &Settings) -> Places {
         topic_prefix: topic_prefix(settings).to_owned(),
         fluvio: arroyo.fluvio.clone(),
         redis,
+        key_prefix: settings.online.prefix.clone(),
         wait_ms: arroyo.wait_seconds as Millis * 1_000,
     }
 }

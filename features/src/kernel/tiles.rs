@@ -8,7 +8,7 @@ use arrow::{
         UInt32Array,
     },
     compute::cast,
-    datatypes::DataType,
+    datatypes::{DataType, SchemaRef},
 };
 use datafusion::{common::ScalarValue, error::DataFusionError};
 use ingest::Millis;
@@ -21,6 +21,11 @@ use crate::{
 };
 
 impl Kernel {
+    /// Columns of the view's table of signals.
+    pub(crate) fn signals(&self) -> &SchemaRef {
+        &self.source.fact
+    }
+
     /// Columns of values, one an output, one row a window: `windows` names the tiles of each.
     pub(crate) fn merge_tiles(
         &self,

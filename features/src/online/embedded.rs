@@ -58,7 +58,9 @@ impl OnlineStore for EmbeddedOnline {
     }
 
     async fn get_many(&self, keys: &[(&View, &str)]) -> Result<Vec<Found>, FeatureError> {
-        keys.iter().map(|(view, entity)| Ok(Found { row: self.get(view, entity)?, stale: false })).collect()
+        keys.iter()
+            .map(|(view, entity)| Ok(Found { row: self.get(view, entity)?, ..Found::default() }))
+            .collect()
     }
 
     fn put_many(&self, rows: Vec<OnlineRow>) -> Result<(), FeatureError> {

@@ -6,12 +6,14 @@
 //! | [`metrics`] | what is counted |
 //! | [`options`] | what a backend is told |
 //! | `redis` | rows in Redis, for many processes |
+//! | [`tiles`] | values from tiles of a minute, beside rows |
 
 pub mod embedded;
 pub mod metrics;
 pub mod options;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod tiles;
 
 use std::sync::Arc;
 
@@ -39,6 +41,8 @@ pub struct OnlineRow {
 pub struct Found {
     /// The row; `None` where the store has none.
     pub row: Option<Arc<Row>>,
+    /// Instead of a row, the tiles that the values are merged from.
+    pub tiles: Option<tiles::Tiles>,
     /// Whether it is one that was read earlier, because the store cannot be reached.
     pub stale: bool,
 }

@@ -10,7 +10,7 @@ use ingest::{
 use crate::{
     error::FeatureError,
     kernel::{Kept, value_at},
-    online::{EmbeddedOnline, Found},
+    online::{EmbeddedOnline, Found, tiles::Tiles},
     registry::{Prepared, PreparedView},
     row::Row,
     value::{FeatureRow, Part, Value},
@@ -43,6 +43,10 @@ impl Rows<'_> {
             Rows::Here(online) => online,
             Rows::Fetched(found) => {
                 let found = found.get(at).cloned().unwrap_or_default();
+                if let Some(tiles) = &found.tiles {
+                    merge_part(part, tiles, now, values, ages)?;
+                    return Ok((None, found.stale));
+                }
                 return Ok((fill_part(part, found.row, now, values, ages)?, found.stale));
             }
         };
@@ -81,6 +85,24 @@ fn fill_part(
         fill(values, ages, part, |slot| value_at(&computed[slot], 0), &kept)?;
     }
     Ok(Some((header.partition, header.next_offset)))
+}
+
+/// The same from tiles.
+fn merge_part(
+    part: &PreparedView,
+    tiles: &Tiles,
+    now: Millis,
+    values: &mut [Value],
+    ages: &mut [Option<i64>],
+) -> Result<(), FeatureError> {
+    let rows: Vec<(Millis, &str)> = tiles.iter().map(|(start, row)| (*start, row.as_str())).collect();
+    let merged = part.view.merge_tiles(&rows, now)?;
+    for s in &part.slots {
+        values[s.at] = merged.values[s.slot].clone();
+        // The newest signal may be one of the minute that is not over.
+        ages[s.at] = merged.newest_in[s.window].map(|newest| (now - newest).max(0));
+    }
+    Ok(())
 }
 
 pub(super) fn blank(prepared: &Prepared, entity: &str, as_of: Millis) -> FeatureRow {

@@ -56,7 +56,7 @@ impl View {
         let mut cells: Vec<Cells> = tiling.columns.iter().map(|c| Cells::new(c.kind)).collect();
         let mut starts = Vec::new();
         for (start, text) in rows {
-            if *start < oldest - KEPT_LONGER_MS {
+            if *start < oldest.saturating_sub(KEPT_LONGER_MS) {
                 merged.expired.push(*start);
                 continue;
             }
@@ -95,6 +95,12 @@ impl View {
         merged.values =
             (0..windows.len()).flat_map(|w| columns.iter().map(move |c| value_at(c, w))).collect();
         Ok(merged)
+    }
+
+    /// Tiles that start earlier are needed by no read at `now` or later.
+    pub fn oldest_tile(&self, now: Millis) -> Millis {
+        let lower = self.windows().iter().map(|w| self.lower(w.span, now)).min();
+        lower.unwrap_or(now).saturating_sub(KEPT_LONGER_MS)
     }
 
     /// How the view is computed in tiles.

@@ -7,12 +7,14 @@
 //! The value of a window of length `w` at an instant `t` is over the tiles with `lower <= s < t`, where `lower` is
 //! `t - w`, down to a multiple of the view's resolution and of a minute ([`merge`]). So it is over the signals with
 //! `lower < time`, up to the end of the minute that `t` falls in, and at full minutes exactly what the embedded
-//! engine gives.
+//! engine gives. Signals that came too late are made into tiles again from history ([`make`]).
 
+mod make;
 mod merge;
 mod plan;
 mod text;
 
+pub use make::{Tile, start_of};
 pub(crate) use merge::Cells;
 pub use merge::{MAX_ROW_BYTES, Merged};
 pub(crate) use plan::{Merge, Shape};
@@ -21,6 +23,11 @@ use ingest::Millis;
 
 /// Length of a tile.
 pub const TILE_MS: Millis = 60_000;
+
+/// What the keys of the hashes begin with that a view's tiles stand in; the entity follows.
+pub fn key_prefix(prefix: &str, view: &str) -> String {
+    format!("{prefix}:tiles:{view}:")
+}
 
 /// How a view is computed in tiles. SQL names the columns of the signal table; an input is written over them, a
 /// column over the inputs, which are called `x0`, `x1`, ….

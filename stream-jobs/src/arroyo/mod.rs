@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`sql`] | the SQL of a view |
+//! | [`history`] | tiles in history; those of late signals made again |
 //! | `client` | Arroyo's REST interface (feature `arroyo`) |
 //! | `deploy` | views deployed, looked at, stopped (feature `arroyo`) |
 
@@ -13,6 +14,7 @@
 pub mod client;
 #[cfg(feature = "arroyo")]
 pub mod deploy;
+pub mod history;
 pub mod sql;
 
 use features::{Functions, View, udf::Kind};
@@ -27,6 +29,8 @@ pub struct Places {
     pub fluvio: Option<String>,
     /// Redis as Arroyo reaches it.
     pub redis: Redis,
+    /// What every key in it begins with.
+    pub key_prefix: String,
     /// How long a tile waits for signals that come late. The view's own lateness where that is less.
     pub wait_ms: Millis,
 }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use arrow::datatypes::DataType;
 use features::{
     View,
-    tiles::{Column, ColumnKind, TILE_MS, Tiling},
+    tiles::{Column, ColumnKind, TILE_MS, Tiling, key_prefix},
 };
 use ingest::catalogue::{Catalogue, SignalType};
 use serde_json::Value as Json;
@@ -20,11 +20,6 @@ use super::{Places, Redis, Refusal};
 pub const TUMBLE: &str = "tumble(INTERVAL '1 minute')";
 /// The longest name of a topic in Fluvio.
 const MAX_TOPIC: usize = 63;
-
-/// Where the online reader looks for the tiles of a view; the entity follows.
-pub fn redis_prefix(view: &str) -> String {
-    format!("kairos:tiles:{view}:")
-}
 
 /// Topic of a view's tiles. Fluvio's names have hyphens and no underscores.
 pub fn tiles_topic(topic_prefix: &str, view: &str) -> String {
@@ -66,7 +61,7 @@ pub(super) fn statements(view: &View, catalogue: &Catalogue, places: &Places) ->
         ("type", "sink".to_owned()),
         (reach, redis.clone()),
         ("target", "hash".to_owned()),
-        ("target.key_prefix", redis_prefix(name)),
+        ("target.key_prefix", key_prefix(&places.key_prefix, name)),
         ("target.key_column", "entity".to_owned()),
         ("target.field_column", "tile".to_owned()),
         ("format", "json".to_owned()),

@@ -1,6 +1,7 @@
 //! What Arroyo is told, and what its rows mean, without an Arroyo.
 #![allow(clippy::unwrap_used)]
 
+mod late;
 #[cfg(feature = "arroyo")]
 mod rest;
 mod sql_engine;
@@ -33,6 +34,7 @@ fn places() -> Places {
         topic_prefix: "kairos".into(),
         fluvio: Some("fluvio:9003".into()),
         redis: Redis::Address("redis://redis:6379".into()),
+        key_prefix: "kairos".into(),
         wait_ms: 60_000,
     }
 }

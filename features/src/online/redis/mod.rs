@@ -10,6 +10,7 @@
 //! | [`cache`] | rows read lately |
 //! | [`scan`] | going through all keys |
 //! | [`check`] | whether a server suits |
+//! | [`tiles`] | tiles that Arroyo writes |
 
 mod cache;
 mod check;
@@ -18,6 +19,7 @@ mod link;
 mod reader;
 mod scan;
 mod scripts;
+mod tiles;
 mod writer;
 
 use std::{
@@ -34,6 +36,7 @@ use super::{Found, OnlineOptions, OnlineRow, OnlineStore};
 use crate::{error::FeatureError, view::View};
 pub use check::check;
 use link::{Link, Target, WRITES_TAKE};
+pub use tiles::RedisTiles;
 
 /// Added to what a view looks back, for clocks that differ and signals from the future.
 const TTL_MORE: i64 = 3_600_000;

@@ -69,7 +69,8 @@ impl Reader {
             }
         }
         let (cache, now) = (self.cache.lock(), Instant::now());
-        let remembered = names.iter().map(|name| Some(Found { row: cache.get(name, now)?, stale: true }));
+        let remembered =
+            names.iter().map(|name| Some(Found { row: cache.get(name, now)?, stale: true, tiles: None }));
         let remembered: Option<Vec<Found>> = remembered.collect();
         counter!(STALE).increment(remembered.as_ref().map_or(0, |rows| rows.len() as u64));
         remembered.ok_or_else(|| {
@@ -172,10 +173,10 @@ impl Reader {
         let found = answers.into_iter().zip(names).map(|(answer, name)| match answer.found {
             Some((row, bytes)) => {
                 cache.put(name, row.clone(), bytes, now);
-                Ok(Found { row, stale: false })
+                Ok(Found { row, ..Found::default() })
             }
             None => match cache.get(&name, now) {
-                Some(row) => Ok(Found { row, stale: true }),
+                Some(row) => Ok(Found { row, stale: true, tiles: None }),
                 None => Err(FeatureError::Unavailable(format!(
                     "Redis at {} does not have all rows yet: the stream job is filling it, or does not run",
                     self.link.target.shown

@@ -24,6 +24,7 @@ mod lane;
 pub mod metrics;
 mod open;
 mod parcel;
+pub mod plain;
 mod reader;
 mod shared;
 mod shelf;

@@ -88,7 +88,7 @@ pub fn open(url: &str, options: LogOptions) -> Result<FluvioLog, LogError> {
 }
 
 /// `host:port` of `fluvio://host:port`.
-fn address(url: &str) -> Result<&str, LogError> {
+pub(super) fn address(url: &str) -> Result<&str, LogError> {
     let address = url.strip_prefix("fluvio://").map(|rest| rest.trim_end_matches('/'));
     let port = |address: &str| {
         address.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok())
