@@ -17,7 +17,7 @@ use ingest::{admit::FutureTimes, catalogue::UnknownFields};
 use scorer::ScorerConfig;
 use serde::{Deserialize, Serialize};
 
-pub use arroyo::Arroyo;
+pub use arroyo::{Arroyo, Engine};
 pub use check::{address, loopback_unless_keyed};
 pub use history::History;
 pub use load::load;
@@ -158,6 +158,8 @@ pub struct Tips {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stream {
+    /// Who computes the views.
+    pub engine: Engine,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: f64,
     /// Most records taken from the log at once.
@@ -319,7 +321,13 @@ impl Default for Signals {
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { checkpoint_seconds: 10.0, batch: 524_288, memory_mb: 1_024, partitions: None }
+        Stream {
+            engine: Engine::default(),
+            checkpoint_seconds: 10.0,
+            batch: 524_288,
+            memory_mb: 1_024,
+            partitions: None,
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod run;
 mod serve;
 mod tables;
 mod telemetry;
+mod tiles;
 mod watch;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use features::{
     Applied, FeatureStore, Functions, Registry, View,
     offline::{self, Declared, HistoryOptions, OfflineStore},
-    online::{self, OnlineOptions},
+    online::OnlineOptions,
     registry::Beside,
     versions::Versions,
 };
@@ -36,7 +36,7 @@ use crate::{
     config::Settings,
     error::{Error, Result, on_file},
     ports::scoring::{ContextFeatures, ThroughDoor},
-    tables,
+    tables, tiles,
 };
 
 /// What every role stands on.
@@ -104,7 +104,8 @@ impl Features {
         let registry = Arc::new(registry(settings, &core.catalogue)?);
         let history = history(settings, core.clock.clone())?;
         let options = online_options(settings, core, registry.views().len());
-        let online = online::open(&settings.online.url, &options).map_err(broken("features"))?;
+        let online = tiles::online(settings, &settings.online.url, &options, &registry, &core.clock);
+        let online = online.map_err(broken("features"))?;
         Ok(FeatureStore::new(registry, online, history, Applied::default()))
     }
 
@@ -128,8 +129,9 @@ impl Features {
         url: &str,
     ) -> Result<Features> {
         let registry = Arc::new(registry);
-        let online = online::open(url, &online_options(settings, core, registry.views().len()))
-            .map_err(broken("features"))?;
+        let options = online_options(settings, core, registry.views().len());
+        let online = tiles::online(settings, url, &options, &registry, &core.clock);
+        let online = online.map_err(broken("features"))?;
         let store = FeatureStore::new(registry, online.clone(), history, Applied::default());
         let options = JobOptions {
             checkpoint_every: Duration::from_secs_f64(settings.stream.checkpoint_seconds),

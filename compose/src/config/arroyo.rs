@@ -30,6 +30,30 @@ pub struct Arroyo {
     pub checkpoint_seconds: u64,
 }
 
+/// Who computes the views that tiles can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The stream job of this program.
+    #[default]
+    Embedded,
+    /// Arroyo, whose tiles are read from the Redis of `online.url`. The stream job keeps up the other views.
+    Arroyo,
+}
+
+impl Engine {
+    /// Checks what it needs of other settings.
+    pub fn check(self, online_url: &str) -> Result<()> {
+        if self == Engine::Embedded || (online_url.starts_with("redis") && cfg!(feature = "redis")) {
+            return Ok(());
+        }
+        Err(Error::Setting(
+            "stream.engine: Arroyo writes into Redis; name the same one in online.url, `redis://host:port`"
+                .into(),
+        ))
+    }
+}
+
 impl Default for Arroyo {
     fn default() -> Self {
         Arroyo {
@@ -84,6 +108,14 @@ impl Arroyo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_are_read_from_redis() {
+        Engine::Embedded.check("embedded:").unwrap();
+        let error = Engine::Arroyo.check("embedded:").unwrap_err().to_string();
+        assert!(error.starts_with("stream.engine"), "{error}");
+        assert_eq!(Engine::Arroyo.check("rediss://r:1").is_ok(), cfg!(feature = "redis"));
+    }
 
     #[test]
     fn each_error_names_its_setting() {

@@ -75,6 +75,7 @@ pub fn check(settings: &Settings) -> Result<()> {
         }
     }
     settings.arroyo.check()?;
+    settings.stream.engine.check(&settings.online.url)?;
     settings.scorer.check().map_err(|e| Error::Setting(e.to_string()))
 }
 

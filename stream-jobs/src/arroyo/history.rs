@@ -9,7 +9,7 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray},
+    array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray},
     datatypes::{DataType, Field, Schema, TimeUnit},
 };
 use features::{
@@ -17,7 +17,7 @@ use features::{
     offline::{OfflineStore, ScanFilter},
     tiles::{MAX_ROW_BYTES, TILE_MS, Tile, start_of},
 };
-use ingest::Millis;
+use ingest::{Millis, record::idempotency_key};
 use serde::Deserialize;
 
 use crate::error::JobError;
@@ -100,8 +100,8 @@ pub struct Mender {
     /// By table of signals: views and how long their tiles wait.
     views: HashMap<String, Vec<(Arc<View>, Millis)>>,
     newest: Millis,
-    /// By view: entities and starts.
-    due: BTreeMap<u32, BTreeSet<(String, Millis)>>,
+    /// By view: entities and starts, each with the signals that came late.
+    due: BTreeMap<u32, BTreeMap<(String, Millis), BTreeSet<u128>>>,
     count: usize,
 }
 
@@ -116,33 +116,44 @@ impl Mender {
         Mender { views: by_table, newest: Millis::MIN, due: BTreeMap::new(), count: 0 }
     }
 
-    /// Takes notice of a signal, in the order of the log. False when too many tiles wait already: mend some first, and
-    /// tell of this signal again.
-    pub fn note(&mut self, table: &str, entity: &str, time: Millis) -> bool {
+    /// Takes notice of a signal with this idempotency key, in the order of the log. False when too many wait already:
+    /// mend some first, and tell of this signal again.
+    pub fn note(&mut self, table: &str, entity: &str, time: Millis, key: u128) -> bool {
         if self.count >= MOST_DUE {
             return false;
         }
         for (view, wait) in self.views.get(table).into_iter().flatten() {
             let start = start_of(time);
             if start < start_of(self.newest.saturating_sub(*wait)) {
-                self.count +=
-                    usize::from(self.due.entry(view.id).or_default().insert((entity.to_owned(), start)));
+                let tiles = self.due.entry(view.id).or_default();
+                self.count += usize::from(tiles.entry((entity.to_owned(), start)).or_default().insert(key));
             }
         }
         self.newest = self.newest.max(time);
         true
     }
 
-    /// Tiles that wait to be mended.
+    /// Late signals whose tiles wait to be mended.
     pub fn due(&self) -> usize {
         self.count
     }
 
-    /// Makes up to `most` of them again from history, which must hold the signals noted. Those that cannot be made
-    /// now stay due.
+    /// Gives up what is due of an entity that was erased.
+    pub fn forget(&mut self, entity: &str) {
+        for tiles in self.due.values_mut() {
+            tiles.retain(|(of, _), late| {
+                let kept = of != entity;
+                self.count -= if kept { 0 } else { late.len() };
+                kept
+            });
+        }
+    }
+
+    /// Makes up to `most` tiles of each view again from history. Those of which history does not hold every late signal
+    /// yet stay due.
     ///
     /// # Errors
-    /// History cannot be read.
+    /// History cannot be read; everything stays due.
     pub fn mend(
         &mut self,
         history: &dyn OfflineStore,
@@ -150,31 +161,41 @@ impl Mender {
         most: usize,
     ) -> Result<Vec<(Arc<View>, Vec<Tile>)>, JobError> {
         let (mut mended, mut done) = (Vec::new(), Vec::new());
-        let mut left = most;
         for (view, _) in self.views.values().flatten() {
             let due = self.due.get(&view.id).into_iter().flatten();
-            let chosen: Vec<(String, Millis)> = due.take(left).cloned().collect();
+            let chosen: Vec<_> = due.take(most).collect();
             let mut tiles = Vec::new();
             // Tiles of one entity stand together: their signals are read at once.
-            for of_one in chosen.chunk_by(|a, b| a.0 == b.0) {
-                let (first, last) = (of_one[0].1, of_one[of_one.len() - 1].1);
-                let filter = ScanFilter::window(&of_one[0].0, first, last.saturating_add(TILE_MS));
+            for of_one in chosen.chunk_by(|a, b| a.0.0 == b.0.0) {
+                let (first, last) = (of_one[0].0.1, of_one[of_one.len() - 1].0.1);
+                let filter = ScanFilter::window(&of_one[0].0.0, first, last.saturating_add(TILE_MS));
                 let signals = history.scan(&view.table, &filter)?;
-                let made = view.make_tiles(&signals, functions)?;
-                tiles.extend(made.into_iter().filter(|t| of_one.iter().any(|(_, start)| *start == t.start)));
+                let known = keys(&signals);
+                let whole = of_one.iter().filter(|(_, late)| late.is_subset(&known)).map(|(key, _)| *key);
+                let whole: BTreeSet<&(String, Millis)> = whole.collect();
+                let made = view.make_tiles(&signals, functions)?.into_iter();
+                tiles.extend(made.filter(|t| whole.iter().any(|(_, start)| *start == t.start)));
+                done.extend(whole.into_iter().map(|key| (view.id, key.clone())));
             }
-            left -= chosen.len();
-            done.push((view.id, chosen));
             if !tiles.is_empty() {
                 mended.push((view.clone(), tiles));
             }
         }
-        for (view, chosen) in done {
-            if let Some(due) = self.due.get_mut(&view) {
-                due.retain(|key| chosen.binary_search(key).is_err());
-            }
-            self.count -= chosen.len();
+        for (view, key) in done {
+            let late = self.due.get_mut(&view).and_then(|tiles| tiles.remove(&key));
+            self.count -= late.map_or(0, |late| late.len());
         }
         Ok(mended)
     }
+}
+
+/// Idempotency keys of the signals of a table.
+fn keys(signals: &[RecordBatch]) -> BTreeSet<u128> {
+    let mut keys = BTreeSet::new();
+    for batch in signals {
+        let text = |name| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let (Some(sources), Some(ids)) = (text("source"), text("id")) else { continue };
+        keys.extend((0..batch.num_rows()).map(|i| idempotency_key(sources.value(i), ids.value(i))));
+    }
+    keys
 }

@@ -69,7 +69,7 @@ proptest! {
         }
         let mut tiles: BTreeMap<_, _> = sql_engine::tiles(view, &catalogue, &kept);
         let mut mender = Mender::new(registry.views(), WAIT);
-        records.iter().for_each(|r| assert!(mender.note("odd", &r.subject, r.time)));
+        records.iter().for_each(|r| assert!(mender.note("odd", &r.subject, r.time, r.key())));
         let dir = tempfile::tempdir().unwrap();
         let history = store(dir.path());
         for batch in tables(&catalogue, &records)("odd").unwrap() {
@@ -111,11 +111,16 @@ fn signals_in_time_are_not_mended_and_the_newest_tile_counts() {
     let view: &Arc<View> = registry.view("v").unwrap();
     let mut mender = Mender::new(registry.views(), WAIT);
     for time in [BEGIN, BEGIN + 1, BEGIN + 60_000, BEGIN + 1, BEGIN + 120_000] {
-        assert!(mender.note("odd", "ada", time) && mender.note("task_completed", "ada", time));
+        assert!(mender.note("odd", "ada", time, 1) && mender.note("task_completed", "ada", time, 1));
     }
     assert_eq!(mender.due(), 0);
     // The view waits less than the settings.
-    assert!(mender.note("odd", "ada", BEGIN));
+    assert!(mender.note("odd", "ada", BEGIN, 2) && mender.note("odd", "bo", BEGIN, 3));
+    assert_eq!(mender.due(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(mender.mend(&*store(dir.path()), &Functions::none(), 9).unwrap().len(), 0);
+    assert_eq!(mender.due(), 2, "history does not hold them yet");
+    mender.forget("bo");
     assert_eq!(mender.due(), 1);
 
     let row = |version: &str, tile: &str, n: i64| {

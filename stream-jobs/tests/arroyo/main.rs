@@ -3,6 +3,8 @@
 
 mod late;
 #[cfg(feature = "arroyo")]
+mod online;
+#[cfg(feature = "arroyo")]
 mod rest;
 mod sql_engine;
 #[cfg(feature = "arroyo")]

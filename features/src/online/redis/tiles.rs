@@ -65,7 +65,9 @@ impl TileStore for RedisTiles {
         for of_one in tiles.chunk_by(|a, b| a.entity == b.entity) {
             let mut command = cmd("HSET");
             command.arg(self.key(view, &of_one[0].entity));
-            of_one.iter().for_each(|t| drop(command.arg(t.start).arg(&t.row)));
+            for tile in of_one {
+                command.arg(tile.start).arg(&tile.row);
+            }
             self.writes.ask(&command).await?;
         }
         Ok(())
@@ -74,7 +76,9 @@ impl TileStore for RedisTiles {
     async fn remove(&self, view: &View, entity: &str, starts: Option<&[Millis]>) -> Result<(), FeatureError> {
         let mut command = cmd(if starts.is_some() { "HDEL" } else { "UNLINK" });
         command.arg(self.key(view, entity));
-        starts.into_iter().flatten().for_each(|start| drop(command.arg(*start)));
+        for start in starts.into_iter().flatten() {
+            command.arg(*start);
+        }
         self.writes.ask(&command).await.map(drop)
     }
 
