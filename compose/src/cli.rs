@@ -137,6 +137,7 @@ mod tests {
             "policy list",
             "arroyo export --out dir task_activity stress",
             "arroyo deploy",
+            "arroyo load",
             "arroyo status --json",
             "arroyo stop stress",
             "evaluate --json --seed 3",

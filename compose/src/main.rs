@@ -83,7 +83,7 @@ async fn execute(settings: config::Settings, listen: Option<String>, command: Co
         Command::Replay(arguments) => replay::run(&settings, arguments).await,
         Command::Features(command) => commands::features::run(&settings, command).await,
         Command::Udf(command) => commands::udf::run(&settings, &command),
-        Command::Arroyo(command) => commands::arroyo::run(&settings, &command),
+        Command::Arroyo(command) => commands::arroyo::run(&settings, &command).await,
         Command::Policy(command) => commands::policy::run(&settings, command).await,
         Command::Train(arguments) => commands::train::run(&settings, arguments).await,
         Command::Evaluate(arguments) => commands::evaluate::run(&settings, &arguments),

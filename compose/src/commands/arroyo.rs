@@ -1,5 +1,7 @@
-//! `kairos arroyo export|deploy|status|stop`.
+//! `kairos arroyo export|deploy|load|status|stop`.
 
+#[cfg(feature = "arroyo")]
+mod loading;
 #[cfg(feature = "arroyo")]
 mod running;
 
@@ -34,6 +36,9 @@ pub enum ArroyoCommand {
         #[arg(value_name = "VIEW")]
         names: Vec<String>,
     },
+    /// Take the tiles of the views into history, and make those of late signals again; runs until it is stopped
+    #[cfg(feature = "arroyo")]
+    Load,
     /// How the views fare in Arroyo
     #[cfg(feature = "arroyo")]
     Status {
@@ -51,11 +56,13 @@ pub enum ArroyoCommand {
 }
 
 /// Runs the command.
-pub fn run(settings: &Settings, command: &ArroyoCommand) -> Result<()> {
+pub async fn run(settings: &Settings, command: &ArroyoCommand) -> Result<()> {
     match command {
         ArroyoCommand::Export { out, names } => export(settings, out.as_deref(), names),
         #[cfg(feature = "arroyo")]
-        ArroyoCommand::Deploy { names } => running::deploy(settings, names),
+        ArroyoCommand::Deploy { names } => running::deploy(settings, names).await,
+        #[cfg(feature = "arroyo")]
+        ArroyoCommand::Load => loading::run(settings).await,
         #[cfg(feature = "arroyo")]
         ArroyoCommand::Status { json } => running::status(settings, *json),
         #[cfg(feature = "arroyo")]

@@ -8,6 +8,7 @@
 //! | [`sql`] | the SQL of a view |
 //! | [`history`] | tiles in history; those of late signals made again |
 //! | `client` | Arroyo's REST interface (feature `arroyo`) |
+//! | `load` | the loader (feature `arroyo`) |
 //! | `deploy` | views deployed, looked at, stopped (feature `arroyo`) |
 
 #[cfg(feature = "arroyo")]
@@ -15,6 +16,8 @@ pub mod client;
 #[cfg(feature = "arroyo")]
 pub mod deploy;
 pub mod history;
+#[cfg(feature = "arroyo")]
+pub mod load;
 pub mod sql;
 
 use features::{Functions, View, udf::Kind};

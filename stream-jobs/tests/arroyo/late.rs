@@ -23,7 +23,7 @@ fn store(dir: &std::path::Path) -> Arc<dyn OfflineStore> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5, ..ProptestConfig::default() })]
 
     /// Tiles made here are those of the SQL that Arroyo runs, over the JSON of the topic.
     #[test]

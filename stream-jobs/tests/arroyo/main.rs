@@ -295,7 +295,7 @@ fn records(catalogue: &Catalogue, signals: &[(u8, &str, Millis, Json)]) -> Vec<R
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
     fn tiles_merge_into_what_the_sql_means(

@@ -1,11 +1,15 @@
 //! What needs an Arroyo.
 
+use std::time::Duration;
+
+use ingest::log::fluvio::plain::PlainTopic;
 use serde_json::json;
 use stream_jobs::{
     JobError,
     arroyo::{
         client::{Client, How, Reach},
         deploy::{self, Outcome, Patience, Status},
+        sql,
     },
 };
 
@@ -15,7 +19,7 @@ use crate::{
     error::{Error, Result},
 };
 
-pub(super) fn deploy(settings: &Settings, names: &[String]) -> Result<()> {
+pub(super) async fn deploy(settings: &Settings, names: &[String]) -> Result<()> {
     let client = client(settings)?;
     let chosen = pipelines(settings, names)?;
     let how = How {
@@ -23,6 +27,11 @@ pub(super) fn deploy(settings: &Settings, names: &[String]) -> Result<()> {
         checkpoint_seconds: settings.arroyo.checkpoint_seconds,
     };
     for pipeline in &chosen.pipelines {
+        if settings.log.url.starts_with("fluvio:") {
+            // A sink of Arroyo does not make its topic.
+            let topic = sql::tiles_topic(topic_prefix(settings), &pipeline.view);
+            PlainTopic::open(&settings.log.url, &settings.log.fluvio(), &topic, keep(settings)).await?;
+        }
         let outcome = deploy::deploy(&client, topic_prefix(settings), pipeline, &how, Patience::default());
         println!(
             "{:<24} {}",
@@ -36,6 +45,11 @@ pub(super) fn deploy(settings: &Settings, names: &[String]) -> Result<()> {
         );
     }
     chosen.tell_refusals(names)
+}
+
+/// How long the topics of tiles keep their records: as the topic of signals, or long enough to be taken.
+pub(super) fn keep(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.retention.days.unwrap_or(7) * 86_400)
 }
 
 pub(super) fn status(settings: &Settings, as_json: bool) -> Result<()> {
@@ -97,7 +111,7 @@ fn client(settings: &Settings) -> Result<Client> {
     reach.and_then(Client::new).map_err(told)
 }
 
-fn told(e: JobError) -> Error {
+pub(super) fn told(e: JobError) -> Error {
     match e {
         JobError::ArroyoAway(_) => Error::Unavailable(e.to_string()),
         e => Error::Setting(e.to_string()),

@@ -71,8 +71,6 @@ impl Reader {
         let (cache, now) = (self.cache.lock(), Instant::now());
         let remembered =
             names.iter().map(|name| Some(Found { row: cache.get(name, now)?, stale: true, tiles: None }));
-        let remembered =
-            names.iter().map(|name| Some(Found { row: cache.get(name, now)?, stale: true, tiles: None }));
         let remembered: Option<Vec<Found>> = remembered.collect();
         counter!(STALE).increment(remembered.as_ref().map_or(0, |rows| rows.len() as u64));
         remembered.ok_or_else(|| {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use fluvio::metadata::topic::{CleanupPolicy, SegmentBasedPolicy, TopicSpec};
 
 use super::{cluster::Cluster, connection::Trouble, fetch::Source, open::address};
-use crate::log::{FluvioOptions, LogError, Offset, Partition};
+use crate::{
+    Millis,
+    log::{FluvioOptions, LogError, Offset, Partition},
+};
 
 /// How often a new topic is looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -26,6 +29,8 @@ pub struct PlainRecord {
     pub partition: Partition,
     /// Its offset.
     pub offset: Offset,
+    /// When its producer's batch was made.
+    pub stamped: Millis,
     /// What was written.
     pub value: Vec<u8>,
 }
@@ -107,6 +112,7 @@ impl PlainTopic {
             found.extend(fetched.records.into_iter().map(|stored| PlainRecord {
                 partition: partition as Partition,
                 offset: stored.offset,
+                stamped: stored.stamped,
                 value: stored.record.value().as_ref().to_vec(),
             }));
         }
