@@ -63,7 +63,12 @@ fn start(cli: Cli) -> Result<()> {
     let settings = config::load(&cli.shared)?;
     let listen = cli.shared.listen;
     let serves = matches!(cli.command, Command::Run { .. } | Command::Demo(_));
-    if !serves {
+    #[cfg(feature = "ballista")]
+    let connected = matches!(cli.command, Command::Ballista(_) | Command::Features(_));
+    #[cfg(not(feature = "ballista"))]
+    let connected = false;
+    // A connection that the other side closed must not end the process.
+    if !serves && !connected {
         // So that `kairos … | head` ends quietly, as other commands do.
         sigpipe::reset();
     }

@@ -87,12 +87,14 @@ fn values_of_every_view_are_those_of_the_local_engine() {
             let owned = questions(&world, &mut rng, if own { 60 } else { 20 });
             let rows = borrowed(&owned);
             let below = Position([(0, world.signals / 2)].into());
-            let (known, below) = if copy { (Known::ByNow, Some(&below)) } else { (Known::ByThen, None) };
+            // Not each of the many, for the sake of the time it takes.
+            let by_then = !copy && (own || view.id % 4 == 0);
+            let (known, below) = if by_then { (Known::ByThen, None) } else { (Known::ByNow, Some(&below)) };
             let asked = Asked { rows: &rows, known, below };
             let here = Here(&*world.history).values(view, &asked).unwrap();
             let there = cluster.values(view, &asked).unwrap();
             assert_same(view, &here.columns, &there.columns, &rows);
-            assert!(copy || here.late == there.late, "{}: which rows leave out late signals", view.name);
+            assert_eq!(here.late, there.late, "{}: which rows leave out late signals", view.name);
         }
     }
     let left = fs::read_dir(world.dir.path().join("staging")).unwrap().count();

@@ -95,6 +95,8 @@ pub async fn scheduler(
         executor_timeout_seconds: patience,
         expire_dead_executor_interval_seconds: patience.div_ceil(4).max(1),
         no_executors_grace_period_seconds: patience,
+        // A job that came before the first executor waits for it.
+        job_resubmit_interval_ms: Some(500),
         finished_job_data_clean_up_interval_seconds: 60,
         finished_job_state_clean_up_interval_seconds: 600,
         grpc_server_max_decoding_message_size: MESSAGE as u32,
