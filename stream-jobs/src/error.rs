@@ -15,6 +15,19 @@ pub enum JobError {
     /// History did not take rows.
     #[error("stream job: {0}")]
     History(#[from] HistoryError),
+    /// History is of another log than the one configured.
+    #[error(
+        "history has partition {partition} up to {history}, the log ends at {end}: this history was made from another \
+         log, or records of the log were lost; name an empty one in history.url, or the log it belongs to"
+    )]
+    OtherLog {
+        /// The partition.
+        partition: u32,
+        /// How much of it history has.
+        history: u64,
+        /// Where the log ends.
+        end: u64,
+    },
     /// The checkpoint could not be read or written.
     #[error(
         "checkpoint {file}: {reason}; if the file is damaged, move it away: the job then starts again from the log"

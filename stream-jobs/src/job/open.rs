@@ -10,7 +10,7 @@ use features::{
 use ingest::{
     Clock, Millis,
     catalogue::Catalogue,
-    log::{Log, Partition, Topic},
+    log::{Log, Partition, Position, Topic},
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ impl Job {
         let mut checkpoint = Checkpoint::open(&options.checkpoint_file, options.state_hook.as_ref())?;
         let partitions = log.partitions(Topic::Signals);
         let own = own_partitions(&options, partitions)?;
+        of_this_log(&features.history().durable_position()?, &log.end(Topic::Signals), &own)?;
         let mut shards: Vec<Shard> = own.iter().map(|p| Shard::new(*p, &views)).collect();
         let place = |p: Partition| own.iter().position(|own| *own == p);
         let shard_of: Vec<Option<usize>> = (0..partitions).map(place).collect();
@@ -121,6 +122,19 @@ impl Job {
             begun.append(&mut changes.rows);
         }
         Ok(begun)
+    }
+}
+
+/// Refuses a history that knows more of these partitions than the log has: its rows are of another log, and signals
+/// of this one below its position would be left out as known.
+fn of_this_log(history: &Position, end: &Position, own: &[Partition]) -> Result<(), JobError> {
+    match own.iter().find(|p| history.get(**p) > end.get(**p)) {
+        None => Ok(()),
+        Some(partition) => Err(JobError::OtherLog {
+            partition: *partition,
+            history: history.get(*partition),
+            end: end.get(*partition),
+        }),
     }
 }
 
