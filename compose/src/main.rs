@@ -63,10 +63,12 @@ fn start(cli: Cli) -> Result<()> {
     let settings = config::load(&cli.shared)?;
     let listen = cli.shared.listen;
     let serves = matches!(cli.command, Command::Run { .. } | Command::Demo(_));
-    #[cfg(feature = "ballista")]
-    let connected = matches!(cli.command, Command::Ballista(_) | Command::Features(_));
-    #[cfg(not(feature = "ballista"))]
-    let connected = false;
+    let connected = match &cli.command {
+        #[cfg(feature = "ballista")]
+        Command::Ballista(_) => true,
+        Command::Features(command) => command.over_a_cluster(),
+        _ => false,
+    };
     // A connection that the other side closed must not end the process.
     if !serves && !connected {
         // So that `kairos … | head` ends quietly, as other commands do.

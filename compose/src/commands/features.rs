@@ -114,6 +114,19 @@ pub struct JoinArgs {
     engine: EngineArgs,
 }
 
+impl FeaturesCommand {
+    /// Whether it keeps connections to a cluster while it prints.
+    pub fn over_a_cluster(&self) -> bool {
+        let engine = match self {
+            FeaturesCommand::Join(arguments) => &arguments.engine,
+            FeaturesCommand::Backfill(arguments) => &arguments.engine,
+            FeaturesCommand::Verify(arguments) => &arguments.engine,
+            _ => return false,
+        };
+        engine.url.is_some()
+    }
+}
+
 /// Runs the command.
 pub async fn run(settings: &Settings, command: FeaturesCommand) -> Result<()> {
     let registry = || parts::registry(settings, &parts::catalogue(settings)?);

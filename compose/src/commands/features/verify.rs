@@ -54,7 +54,7 @@ pub struct VerifyArgs {
     json: bool,
     /// Where the SQL is run
     #[command(flatten)]
-    engine: super::EngineArgs,
+    pub(super) engine: super::EngineArgs,
 }
 
 /// What was found.

@@ -28,7 +28,7 @@ pub struct BackfillArgs {
     until: Option<String>,
     /// Where values are made
     #[command(flatten)]
-    engine: super::EngineArgs,
+    pub(super) engine: super::EngineArgs,
 }
 
 /// Longest that a backfill waits until others can read its rows.
