@@ -93,7 +93,15 @@ async fn a_full_disk_loses_nothing_and_is_recovered_from() {
             }
         }
         fs::remove_file(&ballast).unwrap();
-        let later = until_full(&log, 5000).await;
+        let mut later = Vec::new();
+        for _ in 0..100 {
+            later = until_full(&log, 5000).await;
+            if !later.is_empty() {
+                break;
+            }
+            // The file system gives pages back a moment later when the machine is busy.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
         assert!(!later.is_empty(), "it goes on once there is space");
         acknowledged.extend(later);
         acknowledged.sort_unstable();
