@@ -83,6 +83,7 @@ fn start(cli: Cli) -> Result<()> {
 }
 
 /// `listen` is the address as given on the command line, which for some commands is not that of HTTP.
+#[cfg_attr(not(feature = "ballista"), allow(unused_variables, reason = "for the cluster's processes alone"))]
 async fn execute(settings: config::Settings, listen: Option<String>, command: Command) -> Result<()> {
     match command {
         Command::Run { roles } => run::run(&settings, &roles).await,
