@@ -180,17 +180,3 @@ fn a_budget_changes_no_value() {
         check(&engine, "person-4", 160, 3_441_000);
     }
 }
-
-#[test]
-fn a_history_of_another_log_is_refused_and_not_taken_for_known() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut engine = engine(dir.path(), &Layout::default(), usize::MAX);
-    engine.append(&(0..50).map(|n| task("ada", n)).collect::<Vec<_>>());
-    engine.drain(10, usize::MAX);
-    engine.save();
-    let (engine, _runtime) = engine.into_parts();
-    let Err(e) = engine.crash_and(|dir| std::fs::remove_dir_all(dir.join("log")).unwrap()) else {
-        panic!("an empty log behind a full history was taken");
-    };
-    assert!(e.to_string().contains("another log") && e.to_string().contains("history.url"), "{e}");
-}
