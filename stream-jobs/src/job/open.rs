@@ -152,3 +152,18 @@ fn own_partitions(options: &JobOptions, partitions: u32) -> Result<Vec<Partition
         None => Ok(own.into_iter().collect()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_of_another_log_is_refused_and_not_taken_for_known() {
+        let at = |text: &str| text.parse::<Position>().unwrap();
+        let judged = |history: &str, end: &str, own: &[Partition]| of_this_log(&at(history), &at(end), own);
+        assert!(judged("0:5,1:9", "0:5,1:9", &[0, 1]).is_ok());
+        assert!(judged("0:5,1:9", "0:7,1:3", &[0]).is_ok(), "the other partition is another job's");
+        let told = judged("0:5,1:9", "0:7", &[0, 1]).unwrap_err().to_string();
+        assert!(told.contains("another log") && told.contains("history.url"), "{told}");
+    }
+}
